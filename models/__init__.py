@@ -1,0 +1,1 @@
+"""What decides: features, student, bands, annotators."""

@@ -1,0 +1,63 @@
+"""The protocol of LLM annotators: questions about videos in, one outcome per question out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.annotation import AnnotatorVersion
+from schemas.events import VideoUpload
+
+
+@dataclass(frozen=True)
+class Question:
+    """Does this video have these attributes (ids of the catalogue)?"""
+
+    upload: VideoUpload
+    attributes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One attribute: present, absent, or None where the LLM found it unclear; with the passage that shows it."""
+
+    label: bool | None
+    evidence: str | None = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The LLM answered; the mapping holds every attribute of the question."""
+
+    verdicts: Mapping[str, Verdict]
+
+
+@dataclass(frozen=True)
+class Declined:
+    """This question will never be answered: blocked, cut off, or malformed twice. The student's guess stands."""
+
+    reason: str
+
+
+Outcome = Answered | Declined
+
+
+class Annotator(Protocol):
+    """An LLM that decides attributes. Implementations count their calls and tokens in `monitoring.metrics`."""
+
+    @property
+    def version(self) -> AnnotatorVersion:
+        """What answers: it is written into every annotation."""
+        ...
+
+    async def annotate(self, questions: Sequence[Question]) -> Sequence[Outcome]:
+        """Return one outcome per question, in order.
+
+        Raises:
+            AnnotatorUnavailable: the service as a whole can't be asked now (rate limit, credentials, network); try later.
+
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections, threads and memory."""
+        ...

@@ -1,0 +1,1 @@
+"""What we see: every metric in one place."""

@@ -1,0 +1,96 @@
+"""What the cascade says about a video, and what it asks the LLM."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from schemas.events import VideoUpload
+from schemas.fields import DurationMs, EpochMs, Id, Language, Probability, SchemaVersion
+
+Status = Literal["provisional", "final", "removed"]
+Source = Literal["student", "llm"]
+Band = Literal["accept", "uncertain", "reject"]
+
+_RANK: dict[Status, int] = {"provisional": 0, "final": 1, "removed": 2}
+
+
+class AttributeScore(Struct, frozen=True, omit_defaults=True):
+    """One attribute of one video.
+
+    `p` is the student's calibrated probability and `band` where it fell. `label` is the decision: None while it is open,
+    and for good when the LLM found it unclear. `evidence` is the text that the LLM named.
+    """
+
+    p: Probability
+    band: Band
+    label: bool | None
+    source: Source
+    evidence: Annotated[str, Meta(max_length=500)] | None = None
+
+
+class StudentVersion(Struct, frozen=True):
+    """The bundle that scored: model, calibration and bands are fixed by it."""
+
+    name: Id
+    version: Annotated[int, Meta(ge=1, le=2**11 - 1)]
+
+
+class AnnotatorVersion(Struct, frozen=True):
+    """The LLM and prompt that answered."""
+
+    kind: Literal["gemini", "local"]
+    model: Id
+    prompt: Id
+    prompt_version: Annotated[int, Meta(ge=1, le=2**8 - 1)]
+    prompt_hash: Id
+
+
+class Annotation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All that is known about a video's attributes. Key: video_id; `seq` orders the annotations of one video.
+
+    provisional: some attribute is with the LLM; final: decided; removed: the video was taken down.
+    `received_at_ms` is the broker's timestamp of the upload (or of its take-down). `embedding` is L2-normalised
+    float16, little-endian (base64 on the wire). `reason` says why a final label is the student's guess, not the LLM's answer.
+    """
+
+    schema_version: SchemaVersion
+    video_id: Id
+    status: Status
+    received_at_ms: EpochMs
+    annotated_at_ms: EpochMs
+    creator_id: Id | None = None
+    uploaded_at_ms: EpochMs | None = None
+    language: Language | None = None
+    duration_ms: DurationMs | None = None
+    attributes: dict[str, AttributeScore] = {}
+    embedding: bytes | None = None
+    student: StudentVersion | None = None
+    annotator: AnnotatorVersion | None = None
+    reason: Annotated[str, Meta(max_length=500)] | None = None
+
+    @property
+    def source(self) -> Source:
+        """Who had the last word."""
+        return "student" if self.annotator is None else "llm"
+
+    @property
+    def seq(self) -> int:
+        """Order among the annotations of this video, 63 bits: content time, status, student version, prompt version.
+
+        Content time is the upload time, but never later than the broker saw it: a producer with a fast clock must not
+        outrank the take-down that follows.
+        """
+        received = self.received_at_ms
+        content = received if self.uploaded_at_ms is None else min(self.uploaded_at_ms, received)
+        student = self.student.version if self.student else 0
+        prompt = self.annotator.prompt_version if self.annotator else 0
+        return content << 21 | _RANK[self.status] << 19 | student << 8 | prompt
+
+
+class ReviewRequest(Struct, frozen=True, kw_only=True):
+    """Ask the LLM about the uncertain attributes of one video. Key: video_id."""
+
+    schema_version: SchemaVersion
+    upload: VideoUpload
+    annotation: Annotation
+    attributes: Annotated[tuple[Id, ...], Meta(min_length=1)]

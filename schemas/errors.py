@@ -1,0 +1,58 @@
+"""Every error that vibestream raises.
+
+VibestreamError
+├── ConfigurationError     the operator can mend it: setting, catalogue, bundle, broker address
+│   ├── CatalogueError     the attribute catalogue is malformed
+│   └── BundleError        a student bundle is missing, damaged or does not fit this machine
+├── InvalidRecord          one record can't be used; it goes to dead-letters with its `kind`
+└── Unavailable            a service is away for now; the work is tried again, nothing is dropped
+    ├── BrokerUnavailable
+    ├── StoreUnavailable
+    └── AnnotatorUnavailable
+"""
+
+from typing import Literal
+
+ErrorKind = Literal["undecodable", "invalid", "unsupported_version", "impossible", "failed"]
+"""Why a record is dead: bytes that are no JSON; a field missing, of a wrong type or out of range; a `schema_version`
+from the future; contradictory content; or a stage that raised on this record alone, every time it was tried."""
+
+
+class VibestreamError(Exception):
+    """Base of all errors of this project."""
+
+
+class ConfigurationError(VibestreamError):
+    """Something the operator set is wrong; the message names the value and the remedy."""
+
+
+class CatalogueError(ConfigurationError):
+    """The attribute catalogue is malformed."""
+
+
+class BundleError(ConfigurationError):
+    """A student bundle is missing, damaged, or can't run as asked."""
+
+
+class InvalidRecord(VibestreamError):
+    """One record can't be used, now or later."""
+
+    def __init__(self, kind: ErrorKind, message: str) -> None:
+        super().__init__(message)
+        self.kind: ErrorKind = kind
+
+
+class Unavailable(VibestreamError):
+    """A service is away for now; try again later, drop nothing."""
+
+
+class BrokerUnavailable(Unavailable):
+    """Kafka did not acknowledge."""
+
+
+class StoreUnavailable(Unavailable):
+    """LanceDB did not answer or refused the write."""
+
+
+class AnnotatorUnavailable(Unavailable):
+    """The LLM can't be asked now: rate limit, quota, credentials, network, server error."""

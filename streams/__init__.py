@@ -1,0 +1,1 @@
+"""What happens, in order: stages without Kafka or settings, and what they keep."""

@@ -1,0 +1,49 @@
+"""What a stage is handed and what it hands back, free of any Kafka client."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from schemas.errors import InvalidRecord
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class Record(NamedTuple):
+    """A record as it lies in the broker; `timestamp_ms` is the broker's, epoch milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class Message(NamedTuple):
+    """A record to produce; a value of None deletes the key in a compacted topic."""
+
+    topic: str
+    key: bytes
+    value: bytes | None
+    headers: Headers = ()
+
+
+def _nothing() -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """What a run of records causes, in the order in which it becomes durable.
+
+    `messages` are produced first; once all are acknowledged, `changelog`; then `confirm` is called, and only then may the
+    stage's memory change. `refused` records become dead letters among the messages. `visible_ms` holds, per item that becomes
+    visible with these effects, when the broker received its cause (epoch milliseconds).
+    """
+
+    messages: Sequence[Message] = ()
+    changelog: Sequence[Message] = ()
+    refused: Sequence[tuple[Record, InvalidRecord]] = ()
+    visible_ms: Sequence[int] = ()
+    confirm: Callable[[], None] = field(default=_nothing)

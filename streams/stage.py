@@ -1,0 +1,66 @@
+"""The one protocol of all stages: the author writes `decode` and `process`, `run` does what every stage owes."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, Generic, NamedTuple, TypeVar
+
+from prometheus_client import Histogram
+
+from monitoring import metrics
+from schemas.errors import InvalidRecord
+from streams.dead_letter import dead_letter
+from streams.record import Effects, Message, Record
+
+T = TypeVar("T")
+
+
+class Item(NamedTuple, Generic[T]):
+    """A decoded event and the record that it came in."""
+
+    record: Record
+    event: T
+
+
+class Stage(ABC, Generic[T]):
+    """A step of the stream.
+
+    `process` gets every decodable item of a run, oldest first, and returns their effects. It may be called again with the
+    same items, so its effects must be idempotent and its memory may change only in `Effects.confirm`. An exception
+    means that nothing happened: `Unavailable` while a service is away, anything else when some item can't be processed.
+    """
+
+    name: ClassVar[str]
+    freshness: ClassVar[Histogram | None] = None
+
+    def __init__(self, dead_letters: str) -> None:
+        """`dead_letters` is the topic for records that can't be used."""
+        self._dead_letters = dead_letters
+
+    @abstractmethod
+    def decode(self, record: Record) -> T:
+        """Return the event in `record` or raise InvalidRecord."""
+
+    @abstractmethod
+    async def process(self, items: Sequence[Item[T]]) -> Effects:
+        """Return the effects of `items`."""
+
+    async def run(self, records: Sequence[Record]) -> Effects:
+        """Decode and process `records`; the refused ones become dead letters."""
+        started = time.perf_counter()
+        items: list[Item[T]] = []
+        refused: list[tuple[Record, InvalidRecord]] = []
+        for record in records:
+            try:
+                items.append(Item(record, self.decode(record)))
+            except InvalidRecord as error:
+                refused.append((record, error))
+        effects = await self.process(items) if items else Effects()
+        refused.extend(effects.refused)
+        metrics.STAGE_SECONDS.labels(self.name).observe(time.perf_counter() - started)
+        return replace(effects, messages=[*effects.messages, *self.refuse(refused)], refused=refused)
+
+    def refuse(self, refused: Sequence[tuple[Record, InvalidRecord]]) -> list[Message]:
+        """Return the dead letters of records that can't be used."""
+        return [dead_letter(self._dead_letters, self.name, record, error) for record, error in refused]

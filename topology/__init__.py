@@ -1,0 +1,1 @@
+"""How it is wired: settings, topics, broker, workers, jobs, command line."""
