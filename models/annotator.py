@@ -53,7 +53,7 @@ class Annotator(Protocol):
         """Return one outcome per question, in order.
 
         Raises:
-            AnnotatorUnavailable: the service as a whole can't be asked now (rate limit, credentials, network); try later.
+            AnnotatorUnavailable: the service can't be asked now (rate limit, credentials, network); try later.
 
         """
         ...

@@ -17,8 +17,8 @@ _RANK: dict[Status, int] = {"provisional": 0, "final": 1, "removed": 2}
 class AttributeScore(Struct, frozen=True, omit_defaults=True):
     """One attribute of one video.
 
-    `p` is the student's calibrated probability and `band` where it fell. `label` is the decision: None while it is open,
-    and for good when the LLM found it unclear. `evidence` is the text that the LLM named.
+    `p` is the student's calibrated probability and `band` where it fell. `label` is the decision: None while it is
+    open, and for good when the LLM found it unclear. `evidence` is the text that the LLM named.
     """
 
     p: Probability
@@ -50,7 +50,8 @@ class Annotation(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     provisional: some attribute is with the LLM; final: decided; removed: the video was taken down.
     `received_at_ms` is the broker's timestamp of the upload (or of its take-down). `embedding` is L2-normalised
-    float16, little-endian (base64 on the wire). `reason` says why a final label is the student's guess, not the LLM's answer.
+    float16, little-endian (base64 on the wire). `reason` says why a final label is the student's guess and not the
+    LLM's answer.
     """
 
     schema_version: SchemaVersion

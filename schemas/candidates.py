@@ -22,7 +22,8 @@ class Candidate(Struct, frozen=True, omit_defaults=True):
 class SessionCandidates(Struct, frozen=True, kw_only=True):
     """The videos to rank for a session, best first, and how they came to be. Key: session_id.
 
-    `quotas` are places per attribute, `removed` counts what each filter took out, `fallback` says what filled a thin pool.
+    `quotas` are places per attribute, `removed` counts what each filter took out, `fallback` says what filled a thin
+    pool.
     """
 
     schema_version: SchemaVersion

@@ -21,7 +21,8 @@ class Decoder(Generic[T]):
         """Return the record in `value`.
 
         Raises:
-            InvalidRecord: undecodable (no UTF-8 JSON), unsupported_version, or invalid (missing, wrong type, out of range).
+            InvalidRecord: undecodable (no UTF-8 JSON), unsupported_version, or invalid (missing, wrong type or out of
+                range).
 
         """
         try:

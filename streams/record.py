@@ -22,12 +22,17 @@ class Record(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A record to produce; a value of None deletes the key in a compacted topic."""
+    """A record to produce; a value of None deletes the key in a compacted topic.
+
+    Without a partition the key decides; a changelog names the partition of the events that it belongs to, because whoever
+    produced those may hash keys otherwise.
+    """
 
     topic: str
     key: bytes
     value: bytes | None
     headers: Headers = ()
+    partition: int | None = None
 
 
 def _nothing() -> None: ...
@@ -37,9 +42,9 @@ def _nothing() -> None: ...
 class Effects:
     """What a run of records causes, in the order in which it becomes durable.
 
-    `messages` are produced first; once all are acknowledged, `changelog`; then `confirm` is called, and only then may the
-    stage's memory change. `refused` records become dead letters among the messages. `visible_ms` holds, per item that becomes
-    visible with these effects, when the broker received its cause (epoch milliseconds).
+    `messages` are produced first; once all are acknowledged, `changelog`; then `confirm` is called, and only then may
+    the stage's memory change. `refused` records become dead letters among the messages. `visible_ms` holds, per item
+    that becomes visible with these effects, when the broker received its cause (epoch milliseconds).
     """
 
     messages: Sequence[Message] = ()

@@ -26,9 +26,10 @@ class Item(NamedTuple, Generic[T]):
 class Stage(ABC, Generic[T]):
     """A step of the stream.
 
-    `process` gets every decodable item of a run, oldest first, and returns their effects. It may be called again with the
-    same items, so its effects must be idempotent and its memory may change only in `Effects.confirm`. An exception
-    means that nothing happened: `Unavailable` while a service is away, anything else when some item can't be processed.
+    `process` gets every decodable item of a run, oldest first, and returns their effects. It may be called again with
+    the same items, so its effects must be idempotent and its memory may change only in `Effects.confirm`. An exception
+    means that nothing happened: `Unavailable` while a service is away, anything else when some item can't be
+    processed.
     """
 
     name: ClassVar[str]
