@@ -15,6 +15,7 @@ STAGE_SECONDS = Histogram("vibestream_stage_seconds", "Decoding and processing o
 RUN_RECORDS = Histogram(
     "vibestream_run_records", "Records in a run", ["stage"], buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 )
+ASSIGNED_PARTITIONS = Gauge("vibestream_assigned_partitions", "Partitions this worker reads", ["stage"])
 QUEUED_RUNS = Gauge("vibestream_queued_runs", "Runs fetched and not yet confirmed", ["stage"])
 
 ANNOTATED = Counter("vibestream_annotated_videos", "Annotations produced", ["source", "status"])

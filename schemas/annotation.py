@@ -75,17 +75,19 @@ class Annotation(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return "student" if self.annotator is None else "llm"
 
     @property
-    def seq(self) -> int:
-        """Order among the annotations of this video, 63 bits: content time, status, student version, prompt version.
+    def content_ms(self) -> int:
+        """When the annotated content came to be: the upload time, but never later than the broker saw it.
 
-        Content time is the upload time, but never later than the broker saw it: a producer with a fast clock must not
-        outrank the take-down that follows.
+        A producer with a fast clock must not outrank the take-down that follows.
         """
-        received = self.received_at_ms
-        content = received if self.uploaded_at_ms is None else min(self.uploaded_at_ms, received)
+        return self.received_at_ms if self.uploaded_at_ms is None else min(self.uploaded_at_ms, self.received_at_ms)
+
+    @property
+    def seq(self) -> int:
+        """Order among the annotations of this video, 63 bits: content time, status, student version, prompt version."""
         student = self.student.version if self.student else 0
         prompt = self.annotator.prompt_version if self.annotator else 0
-        return content << 21 | _RANK[self.status] << 19 | student << 8 | prompt
+        return self.content_ms << 21 | _RANK[self.status] << 19 | student << 8 | prompt
 
 
 class ReviewRequest(Struct, frozen=True, kw_only=True):

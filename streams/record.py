@@ -24,8 +24,8 @@ class Record(NamedTuple):
 class Message(NamedTuple):
     """A record to produce; a value of None deletes the key in a compacted topic.
 
-    Without a partition the key decides; a changelog names the partition of the events that it belongs to, because whoever
-    produced those may hash keys otherwise.
+    Without a partition the key decides; a changelog names the partition of the events that it belongs to, because
+    whoever produced those may hash keys otherwise.
     """
 
     topic: str

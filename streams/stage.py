@@ -65,3 +65,18 @@ class Stage(ABC, Generic[T]):
     def refuse(self, refused: Sequence[tuple[Record, InvalidRecord]]) -> list[Message]:
         """Return the dead letters of records that can't be used."""
         return [dead_letter(self._dead_letters, self.name, record, error) for record, error in refused]
+
+
+def record_key(record: Record) -> str:
+    """Return the record's key as text; every topic that a stage reads is keyed.
+
+    Raises:
+        InvalidRecord: there is no key or it is no UTF-8 text.
+
+    """
+    if not record.key:
+        raise InvalidRecord("impossible", f"a record of {record.topic} has no key; key it as the topic's document says")
+    try:
+        return record.key.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRecord("undecodable", f"key {record.key[:100]!r} is no UTF-8 text") from error

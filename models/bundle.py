@@ -1,0 +1,151 @@
+"""A student bundle: <name>/<version>/{model.onnx, tokenizer.json, manifest.json}, checked before use.
+
+The model takes `ids` and `mask`, int64 [n, tokens], and returns `probability`, float32 [n, attributes], calibrated, and
+`vector`, float32 [n, dim], L2-normalised. (An output named `embedding` collides with an operator's value name in ONNX.)
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from schemas.attributes import AttributeId
+from schemas.errors import BundleError
+from schemas.fields import Id, Probability
+
+MODEL, TOKENIZER, MANIFEST = "model.onnx", "tokenizer.json", "manifest.json"
+MAX_FILE_BYTES = 512 * 2**20
+_EXTERNAL_DATA = b"\x0a\x08location"
+"""How protobuf writes the key of an ONNX tensor that lies in another file."""
+
+Count = Annotated[int, Meta(ge=1)]
+
+
+class BundleAttribute(Struct, frozen=True):
+    """An attribute that the student was distilled for, and its band. hi is 1 where nothing is accepted."""
+
+    id: AttributeId
+    version: Count
+    lo: Probability
+    hi: Probability
+
+
+class Training(Struct, frozen=True):
+    """Where the student comes from."""
+
+    data: str
+    licence: str
+    rows: Count
+    heldout_rows: Count
+    seed: int
+
+
+class AttributeMetrics(Struct, frozen=True):
+    """One attribute on the development split; `accept` and `uncertain` are shares of all texts.
+
+    `f1` is at the threshold that was best on held-out training data. `accept_precision` is the student's alone;
+    `precision` and `recall` are the cascade's, as if the LLM were always right. None: no such texts.
+    """
+
+    positives: int
+    f1: float
+    ece: float
+    accept: float
+    uncertain: float
+    accept_precision: float | None
+    precision: float | None
+    recall: float | None
+
+
+class Metrics(Struct, frozen=True):
+    """Measured on the development split; `uncertain_any`: share of texts that cost an LLM call."""
+
+    macro_f1: float
+    macro_ece: float
+    uncertain_any: float
+    attributes: dict[str, AttributeMetrics]
+
+
+class Golden(Struct, frozen=True):
+    """A self-check at load: these texts give these probabilities, [texts, attributes]."""
+
+    texts: Annotated[tuple[str, ...], Meta(min_length=1)]
+    probability: tuple[tuple[Probability, ...], ...]
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """What a bundle is. `attributes` are in the order of the model's output; `files` maps names to sha256."""
+
+    name: Id
+    version: Annotated[int, Meta(ge=1, le=2**11 - 1)]
+    files: dict[str, str]
+    attributes: Annotated[tuple[BundleAttribute, ...], Meta(min_length=1)]
+    certified: bool
+    dim: Count
+    max_tokens: Count
+    opset: Count
+    training: Training
+    metrics: Metrics
+    golden: Golden
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle, in memory."""
+
+    path: Path
+    manifest: Manifest
+    model: bytes
+    tokenizer: bytes
+
+
+def default_bundle() -> Path:
+    """Return the folder of the student that ships with vibestream."""
+    return Path(__file__).parent / "students" / "nano" / "1"
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read and verify the bundle in folder `path`.
+
+    Raises:
+        BundleError: a file is missing, too large, not what the manifest's checksum says, or names data outside the
+            bundle; or the manifest is malformed.
+
+    """
+    manifest_path = path / MANIFEST
+    try:
+        manifest = msgspec.json.decode(_read(manifest_path), type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise BundleError(f"{manifest_path}: {error}; rebuild the bundle") from error
+    if set(manifest.files) != {MODEL, TOKENIZER}:
+        raise BundleError(f"{manifest_path}: files are {sorted(manifest.files)}, expected {MODEL} and {TOKENIZER}")
+    inverted = [a.id for a in manifest.attributes if a.lo > a.hi]
+    if inverted:
+        raise BundleError(f"{manifest_path}: lo is above hi for {', '.join(inverted)}; rebuild the bundle")
+    model, tokenizer = (_verified(path / name, manifest.files[name]) for name in (MODEL, TOKENIZER))
+    if _EXTERNAL_DATA in model:
+        raise BundleError(f"{path / MODEL} keeps tensors in other files, expected one file; save it without them")
+    return Bundle(path, manifest, model, tokenizer)
+
+
+def _verified(path: Path, expected: str) -> bytes:
+    content = _read(path)
+    got = sha256(content).hexdigest()
+    if got != expected:
+        raise BundleError(f"{path}: expected sha256 {expected}, got {got}; copy the bundle again")
+    return content
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise BundleError(f"{path}: {size} bytes, expected at most {MAX_FILE_BYTES}; use a smaller model")
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{path}: {error.strerror}; point to a folder with {MANIFEST}, {MODEL}, {TOKENIZER}"
+        ) from error

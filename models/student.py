@@ -1,0 +1,202 @@
+"""The student: an ONNX session in a thread of its own."""
+
+import asyncio
+import ctypes
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import Bundle, load_bundle
+from models.cascade import BandLimits
+from models.features import load_tokenizer, pad, tokenize
+from schemas.annotation import StudentVersion
+from schemas.attributes import Catalogue
+from schemas.errors import BundleError, ConfigurationError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Provider = Literal["cpu", "cuda"]
+
+_BATCH: dict[Provider, int] = {"cpu": 32, "cuda": 256}
+_GOLDEN_TOLERANCE = 2e-3
+_PACKAGES: dict[str, str] = {"onnxruntime": "cpu", "onnxruntime-gpu": "gpu"}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One row per text: calibrated probabilities [n, A] in catalogue order and unit vectors [n, dim]."""
+
+    probability: NDArray[np.float32]
+    embedding: NDArray[np.float16]
+
+
+class Student:
+    """Scores texts on attributes. `Student.load` makes one; `close` ends its thread.
+
+    Tokens and model run in its single thread, off the event loop (`tokenizers` may spread a large run over more cores;
+    TOKENIZERS_PARALLELISM=false keeps it to one). Texts of similar length are scored together, so little is padded.
+    """
+
+    def __init__(self, bundle: Bundle, session: "InferenceSession", catalogue: Catalogue, batch: int) -> None:
+        manifest = bundle.manifest
+        order = [attribute.id for attribute in manifest.attributes]
+        limits = {attribute.id: BandLimits(attribute.lo, attribute.hi) for attribute in manifest.attributes}
+        self.version = StudentVersion(name=manifest.name, version=manifest.version)
+        self.ids = catalogue.ids
+        self.dim = manifest.dim
+        self.bands: Mapping[str, BandLimits] = {name: limits[name] for name in catalogue.ids}
+        self._tokenizer = load_tokenizer(bundle.tokenizer, manifest.max_tokens)
+        self._columns = [order.index(name) for name in catalogue.ids]
+        self._session = session
+        self._batch = batch
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="student")
+
+    @classmethod
+    def load(cls, path: Path, catalogue: Catalogue, provider: Provider = "cpu") -> Self:
+        """Verify the bundle in `path` and start it; blocks for about a second.
+
+        Raises:
+            BundleError: the bundle is damaged, lacks an attribute of the catalogue, can't run on `provider`, or gives
+                other probabilities than when it was made.
+            ConfigurationError: not exactly one of onnxruntime and onnxruntime-gpu is installed.
+
+        """
+        check_runtime()
+        bundle = load_bundle(path)
+        _check_attributes(bundle, catalogue)
+        student = cls(bundle, open_session(bundle, provider), catalogue, _BATCH[provider])
+        try:
+            student._check_golden(bundle)
+        except BundleError:
+            student.close()
+            raise
+        return student
+
+    async def score(self, texts: Sequence[str]) -> Scores:
+        """Score `texts`; row i belongs to text i.
+
+        Raises:
+            BundleError: the model gave NaN or infinity.
+
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._score, tuple(texts))
+
+    def close(self) -> None:
+        """End the thread; what it is scoring is finished first."""
+        self._thread.shutdown()
+
+    def _score(self, texts: Sequence[str]) -> Scores:
+        probability = np.empty((len(texts), len(self._columns)), np.float32)
+        embedding = np.empty((len(texts), self.dim), np.float16)
+        rows = tokenize(self._tokenizer, texts)
+        by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        for start in range(0, len(rows), self._batch):
+            chosen = by_length[start : start + self._batch]
+            ids, mask = pad([rows[i] for i in chosen])
+            p, vector = self._session.run(["probability", "vector"], {"ids": ids, "mask": mask})
+            probability[chosen] = np.asarray(p)[:, self._columns]
+            embedding[chosen] = np.asarray(vector)
+        if not (np.isfinite(probability).all() and np.isfinite(embedding).all()):
+            raise BundleError(f"student {self.version.name} {self.version.version} gave NaN or infinity; distil again")
+        return Scores(probability, embedding)
+
+    def _check_golden(self, bundle: Bundle) -> None:
+        golden = bundle.manifest.golden
+        got = self._score(golden.texts).probability
+        expected = np.asarray(golden.probability, np.float32)[:, self._columns]
+        difference = float(np.abs(got - expected).max())
+        if difference > _GOLDEN_TOLERANCE:
+            raise BundleError(
+                f"{bundle.path}: golden texts differ by {difference:.4f} in probability, expected at most"
+                f" {_GOLDEN_TOLERANCE}; install the onnxruntime and tokenizers of pyproject.toml or distil again"
+            )
+
+
+def check_runtime() -> None:
+    """Check that exactly one of the two packages that own the module `onnxruntime` is installed.
+
+    Raises:
+        ConfigurationError: none or both are.
+
+    """
+    found = [package for package in _PACKAGES if _installed(package)]
+    if not found:
+        raise ConfigurationError("onnxruntime is not installed; install vibestream[cpu] or vibestream[gpu]")
+    if len(found) > 1:
+        raise ConfigurationError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; uninstall both, then install"
+            " vibestream[cpu] or vibestream[gpu]"
+        )
+
+
+def open_session(bundle: Bundle, provider: Provider) -> "InferenceSession":
+    """Start the bundle's model with one thread, wholly on `provider`.
+
+    ONNX Runtime by itself falls back to the CPU without a word; this refuses.
+
+    Raises:
+        BundleError: the model can't be read or can't run on `provider`.
+
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    wanted = "CPUExecutionProvider"
+    if provider == "cuda":
+        _load_cuda(bundle)
+        wanted = "CUDAExecutionProvider"
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = ort.InferenceSession(bundle.model, options, providers=[wanted])
+    except Exception as error:  # pybind classes of ONNX Runtime share no other base
+        raise BundleError(f"{bundle.path}: ONNX Runtime can't run the model on {provider}: {error}") from error
+    if wanted not in session.get_providers():
+        raise BundleError(
+            f"{bundle.path}: asked for {wanted}, ONNX Runtime gave {', '.join(session.get_providers())}; check driver"
+            " and CUDA libraries, or set the provider to cpu"
+        )
+    return session
+
+
+def _load_cuda(bundle: Bundle) -> None:
+    """Load the CUDA libraries that came as packages; only where there is a driver, else the preload crashes."""
+    import onnxruntime as ort
+
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        raise BundleError(
+            f"{bundle.path}: provider cuda, but this ONNX Runtime was built without; install vibestream[gpu]"
+        )
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise BundleError(f"{bundle.path}: provider cuda, but {error}; install the NVIDIA driver or use cpu") from error
+    ort.preload_dlls()
+
+
+def _check_attributes(bundle: Bundle, catalogue: Catalogue) -> None:
+    known = {attribute.id: attribute.version for attribute in bundle.manifest.attributes}
+    wrong = [
+        f"{attribute.id} version {attribute.version} (bundle: {known.get(attribute.id, 'none')})"
+        for attribute in catalogue.attributes
+        if known.get(attribute.id) != attribute.version
+    ]
+    if wrong:
+        raise BundleError(f"{bundle.path} does not cover the catalogue: {', '.join(wrong)}; distil again")
+
+
+def _installed(package: str) -> bool:
+    try:
+        installed_version(package)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,162 @@
+"""The session stage: watches in, candidate lists out."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import ParamSpec, TypeVar
+
+from msgspec.structs import replace
+
+from models.satisfaction import Satisfaction, satisfaction
+from monitoring import metrics
+from schemas.annotation import Annotation
+from schemas.candidates import SessionCandidates
+from schemas.errors import InvalidRecord
+from schemas.events import WatchEvent
+from schemas.user_state import UserState, encode_state
+from schemas.wire import Decoder, encode
+from streams.clock import now_ms
+from streams.record import Effects, Message, Record
+from streams.retrieve import RetrievalSettings, retrieve
+from streams.snapshot import RecordBatches, Snapshot
+from streams.stage import Item, Stage, record_key
+from streams.user_states import UserStates
+from streams.watch import apply
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+WATCHES_PER_LIST = 3
+
+
+@dataclass
+class _Run:
+    """What a run would change, until it is confirmed."""
+
+    states: dict[tuple[int, str], UserState] = field(default_factory=dict[tuple[int, str], UserState])
+    lists: list[SessionCandidates] = field(default_factory=list[SessionCandidates])
+    visible_ms: list[int] = field(default_factory=list[int])
+
+
+class SessionStage(Stage[WatchEvent]):
+    """Emits a list on a session's first event and on every third watch after it.
+
+    An event is applied once: what was applied before, by its offset, has no effect. The snapshot, and all work on it,
+    lives in one thread.
+    """
+
+    name = "session"
+    freshness = metrics.WATCH_TO_CANDIDATES
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        states: UserStates,
+        *,
+        candidates: str,
+        user_states: str,
+        dead_letters: str,
+        settings: RetrievalSettings | None = None,
+        satisfaction: Satisfaction = satisfaction,
+    ) -> None:
+        """`candidates`, `user_states` (the changelog) and `dead_letters` are topics; `snapshot` is the stage's own."""
+        super().__init__(dead_letters)
+        self._snapshot = snapshot
+        self._states = states
+        self._candidates = candidates
+        self._changelog = user_states
+        self._settings = settings or RetrievalSettings()
+        self._satisfaction = satisfaction
+        self._watches = Decoder(WatchEvent)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="session")
+
+    async def load(self, batches: RecordBatches) -> None:
+        """Take rows of the attribute table into the snapshot; raises as `Snapshot.load` and `batches` do."""
+        await self._in_thread(self._snapshot.load, batches)
+
+    async def follow(self, annotations: Sequence[Annotation]) -> None:
+        """Take annotations into the snapshot."""
+        await self._in_thread(self._snapshot.apply, annotations)
+
+    async def close(self) -> None:
+        """End the stage's thread after the work in it."""
+        await asyncio.to_thread(self._executor.shutdown)
+
+    def decode(self, record: Record) -> WatchEvent:
+        """Return the watch; its time is at most the broker's, so that a fast clock can't age all that came before."""
+        user_id = record_key(record)
+        if record.value is None:
+            raise InvalidRecord("impossible", "a watch event has a value")
+        event = self._watches.decode(record.value)
+        if event.user_id != user_id:
+            raise InvalidRecord("impossible", f"key {user_id!r}, but the event is of user {event.user_id!r}")
+        if 0 < record.timestamp_ms < event.watched_at_ms:
+            return replace(event, watched_at_ms=record.timestamp_ms)
+        return event
+
+    async def process(self, items: Sequence[Item[WatchEvent]]) -> Effects:
+        """Apply the watches to their users' states and make the lists that are due."""
+        for number in sorted({item.record.partition for item in items}):
+            await self._states.ensure(number)
+        return await self._in_thread(self._process, items)
+
+    def _process(self, items: Sequence[Item[WatchEvent]]) -> Effects:
+        run = _Run()
+        for record, event in items:
+            self._watch(run, record, event)
+        values = {at: encode_state(state) for at, state in run.states.items()}
+        return Effects(
+            messages=[Message(self._candidates, made.session_id.encode(), encode(made)) for made in run.lists],
+            changelog=[
+                Message(self._changelog, user_id.encode(), value, partition=number)
+                for (number, user_id), value in values.items()
+            ],
+            visible_ms=run.visible_ms,
+            confirm=partial(self._confirm, run, values),
+        )
+
+    def _watch(self, run: _Run, record: Record, event: WatchEvent) -> None:
+        at = (record.partition, event.user_id)
+        before = run.states.get(at) or self._states.get(*at)
+        after = apply(before, event, record.offset, self._snapshot.view(event.video_id), self._satisfaction)
+        if after is before:
+            return
+        first = before is None or before.session_id != event.session_id
+        if first or after.watches_since_list >= WATCHES_PER_LIST:
+            after = replace(after, watches_since_list=0)
+            run.lists.append(self._list(after, event, max(now_ms(), record.timestamp_ms)))
+            run.visible_ms.append(record.timestamp_ms)
+        run.states[at] = after
+
+    def _list(self, state: UserState, event: WatchEvent, now: int) -> SessionCandidates:
+        # Seeded by the event: a run that is tried again makes the same list.
+        rng = Random(f"{event.session_id}/{event.event_id}")
+        retrieved = retrieve(self._snapshot, state, self._settings, now, rng)
+        return SessionCandidates(
+            schema_version=1,
+            session_id=event.session_id,
+            user_id=event.user_id,
+            event_id=event.event_id,
+            emitted_at_ms=now_ms(),
+            candidates=retrieved.candidates,
+            quotas=retrieved.quotas,
+            removed=retrieved.removed,
+            fallback=retrieved.fallback,
+        )
+
+    def _confirm(self, run: _Run, values: dict[tuple[int, str], bytes]) -> None:
+        removed: Counter[str] = Counter()
+        for (number, user_id), value in values.items():
+            self._states.put(number, user_id, run.states[number, user_id].applied, value)
+        for made in run.lists:
+            metrics.CANDIDATE_LISTS.labels(made.fallback).inc()
+            removed.update(made.removed)
+        for reason, count in removed.items():
+            metrics.CANDIDATES_REMOVED.labels(reason).inc(count)
+
+    async def _in_thread(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(work, *args, **kwargs))

@@ -1,0 +1,117 @@
+"""The consuming piece of every role: a run of records in, effects confirmed, and only then the acknowledgement."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from monitoring import metrics
+from schemas.errors import ConfigurationError, InvalidRecord, Unavailable
+from streams.clock import now_ms
+from streams.record import Effects, Message, Record
+from streams.stage import Stage
+
+log = logging.getLogger(__name__)
+
+Produce = Callable[[Sequence[Message]], Awaitable[None]]
+"""Returns when the broker has acknowledged every message; raises BrokerUnavailable otherwise."""
+
+TRANSIENT = (Unavailable, OSError)
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Seconds between tries, doubling from `first` to `most`; `tries` before a failing run is taken apart."""
+
+    first: float = 0.1
+    most: float = 30.0
+    tries: int = 3
+
+    def delay(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row."""
+        return min(self.first * 2 ** min(failures - 1, 30), self.most)
+
+
+class Delivery:
+    """Takes runs of raw records through a stage so that none is lost.
+
+    Contract, for each run:
+
+    1. `Stage.run` decodes every record; what can't be decoded is refused, never raised.
+    2. Its effects are produced and acknowledged by the broker: messages and dead letters first, then the changelog.
+    3. The stage's memory changes (`Effects.confirm`), and the call returns: the caller may commit the run's offsets.
+
+    A transient failure (broker, store or LLM away, I/O) is tried again for as long as it lasts, with back-off: the
+    partition waits and nothing is dropped. Any other exception is tried `Backoff.tries` times; then the run is halved
+    until the records that fail alone are found; those become dead letters of kind "failed" and the rest flows on. Only
+    a cancellation, or a ConfigurationError (no record is to blame), leaves a run unfinished and is raised; then its
+    offsets must not be committed. Effects are idempotent, so
+    records that are delivered again after a crash change nothing.
+    """
+
+    def __init__(self, stage: Stage[Any], produce: Produce, backoff: Backoff | None = None) -> None:
+        self._stage = stage
+        self._produce = produce
+        self._backoff = backoff or Backoff()
+
+    async def deliver(self, records: Sequence[Record]) -> None:
+        """Return when every effect of `records` (one topic, oldest first, not empty) is durable."""
+        try:
+            await self._persist(lambda: self._stage.run(records), records)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            if len(records) > 1:
+                middle = len(records) // 2
+                await self.deliver(records[:middle])
+                await self.deliver(records[middle:])
+                return
+            refused = [(records[0], InvalidRecord("failed", f"{type(error).__name__}: {error}"))]
+            letters = Effects(messages=self._stage.refuse(refused), refused=refused)
+            await self._persist(lambda: _ready(letters), records)
+
+    async def _persist(self, effects: Callable[[], Awaitable[Effects]], records: Sequence[Record]) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._apply(await effects())
+                break
+            except Exception as error:
+                failures += 1
+                transient = isinstance(error, TRANSIENT)
+                lasting = isinstance(error, ConfigurationError) or failures >= self._backoff.tries
+                if lasting and not transient:
+                    raise
+                await self._wait(error, failures, records[0], traceback=not transient)
+        metrics.CONSUMED.labels(self._stage.name, records[0].topic).inc(len(records))
+        metrics.RUN_RECORDS.labels(self._stage.name).observe(len(records))
+
+    async def _apply(self, effects: Effects) -> None:
+        for messages in (effects.messages, effects.changelog):
+            if messages:
+                await self._produce(messages)
+                for topic, count in Counter(message.topic for message in messages).items():
+                    metrics.PRODUCED.labels(self._stage.name, topic).inc(count)
+        effects.confirm()
+        for _, error in effects.refused:
+            metrics.DEAD_LETTERED.labels(self._stage.name, error.kind).inc()
+        if self._stage.freshness is not None:
+            now = now_ms()
+            for received_ms in effects.visible_ms:
+                self._stage.freshness.observe(max(now - received_ms, 0) / 1000)
+
+    async def _wait(self, error: Exception, failures: int, first: Record, *, traceback: bool) -> None:
+        delay = self._backoff.delay(failures)
+        metrics.RETRIES.labels(self._stage.name, type(error).__name__).inc()
+        log.warning(
+            "%s: try %d of the run at %s/%d offset %d failed, again in %.1f s: %s: %s",
+            self._stage.name, failures, first.topic, first.partition, first.offset, delay, type(error).__name__, error,
+            exc_info=error if traceback else None,
+        )  # fmt: skip
+        await asyncio.sleep(delay)
+
+
+async def _ready(effects: Effects) -> Effects:
+    return effects

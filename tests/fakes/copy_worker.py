@@ -1,0 +1,42 @@
+"""A worker whose stage copies uploads to annotations as they are: the consuming piece alone."""
+
+import os
+
+from streams.delivery import Delivery
+from streams.record import Effects, Message, Record
+from streams.stage import Item, Stage
+from topology.agents import stage_app
+from topology.producer import ConfirmedProducer
+from topology.settings import Settings, read_settings
+from topology.topics import ANNOTATIONS, DEAD_LETTERS, VIDEO_UPLOADS
+from topology.worker import RoleApp, run_worker
+
+
+class CopyStage(Stage[bytes]):
+    name = "copy"
+
+    def __init__(self, target: str, dead_letters: str) -> None:
+        super().__init__(dead_letters)
+        self._target = target
+
+    def decode(self, record: Record) -> bytes:
+        return record.value or b""
+
+    async def process(self, items: list[Item[bytes]]) -> Effects:
+        return Effects(messages=[Message(self._target, item.event, item.event) for item in items])
+
+
+def build(settings: Settings) -> RoleApp:
+    producer = ConfirmedProducer(settings)
+    stage = CopyStage(settings.topic(ANNOTATIONS), settings.topic(DEAD_LETTERS))
+    app = stage_app(settings, "annotate", settings.topic(VIDEO_UPLOADS), stage, Delivery(stage, producer.produce))
+
+    async def close() -> None:
+        producer.close()
+
+    return RoleApp(app, close)
+
+
+if __name__ == "__main__":
+    settings = read_settings(os.environ)
+    run_worker(settings, lambda: build(settings))

@@ -1,0 +1,188 @@
+"""A Gemini that answers over HTTP on this machine: it reads the fenced videos and decides by simple rules.
+
+A request can be made to fail: by a marker in the text of a video (`[[safety]]`), or by `server.script`, whose modes are
+used up one a request before any marker counts. A marker with a number (`[[bad_json:1]]`) fails that often only.
+"""
+
+import asyncio
+import html
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+_VIDEO = re.compile(
+    r'<video-(?P<code>\w+) id="(?P<id>[^"]+)" asked="(?P<asked>[^"]*)">\n(?P<text>.*?)\n</video-(?P=code)>', re.S
+)
+_MARKER = re.compile(r"\[\[(\w+)(?::(\d+))?\]\]")
+
+Json = dict[str, Any]
+
+
+@dataclass
+class GeminiServer:
+    """What the server was asked, and how it shall fail next."""
+
+    url: str = ""
+    requests: list[Json] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    script: list[str] = field(default_factory=list)
+    running: int = 0
+    most_running: int = 0
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    failed: dict[str, int] = field(default_factory=dict)
+
+    def messages(self) -> list[str]:
+        """The user message of every request."""
+        return [request["contents"][0]["parts"][0]["text"] for request in self.requests]
+
+    def mode(self, message: str) -> str:
+        if self.script:
+            return self.script.pop(0)
+        for name, times in _MARKER.findall(message):
+            self.failed[name] = self.failed.get(name, 0) + 1
+            if not times or self.failed[name] <= int(times):
+                return name
+        return "ok"
+
+
+@asynccontextmanager
+async def gemini_server() -> AsyncIterator[GeminiServer]:
+    """Serve on a free port of 127.0.0.1."""
+    server = GeminiServer()
+
+    async def generate(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        server.requests.append(body)
+        server.headers.append(dict(request.headers))
+        server.running += 1
+        server.most_running = max(server.most_running, server.running)
+        try:
+            return await _respond(server, request, body)
+        finally:
+            server.running -= 1
+
+    app = web.Application()
+    app.router.add_post("/v1beta/models/{call:.+}", generate)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    server.url = f"http://127.0.0.1:{port}"
+    try:
+        yield server
+    finally:
+        server.released.set()
+        await runner.cleanup()
+
+
+async def _respond(server: GeminiServer, request: web.Request, body: Json) -> web.StreamResponse:
+    message = body["contents"][0]["parts"][0]["text"]
+    mode = server.mode(message)
+    if mode == "slow":
+        await server.released.wait()
+        mode = "ok"
+    if mode == "drop":
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+    if mode in _ERRORS:
+        return _ERRORS[mode]()
+    return web.json_response(_reply(message, mode))
+
+
+def _error(code: int, status: str, message: str, *details: Json) -> web.Response:
+    error = {"code": code, "message": message, "status": status, "details": list(details)}
+    return web.json_response({"error": error}, status=code)
+
+
+def _quota(quota: str, delay: str) -> web.Response:
+    return _error(
+        429,
+        "RESOURCE_EXHAUSTED",
+        "You exceeded your current quota",
+        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": quota}]},
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay},
+    )
+
+
+_ERRORS: dict[str, Callable[[], web.Response]] = {
+    "rate_limit": lambda: _quota("GenerateRequestsPerMinutePerProjectPerModel", "2.5s"),
+    "daily_quota": lambda: _quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier", "35640s"),
+    "bad_request": lambda: _error(400, "INVALID_ARGUMENT", "Request contains an invalid argument"),
+    "bad_key": lambda: _error(400, "INVALID_ARGUMENT", "API key not valid", {"reason": "API_KEY_INVALID"}),
+    "no_billing": lambda: _error(400, "FAILED_PRECONDITION", "User location is not supported"),
+    "unauthenticated": lambda: _error(401, "UNAUTHENTICATED", "Request had invalid credentials"),
+    "forbidden": lambda: _error(403, "PERMISSION_DENIED", "The API has not been used in this project"),
+    "not_found": lambda: _error(404, "NOT_FOUND", "models/x is not found"),
+    "overloaded": lambda: _error(503, "UNAVAILABLE", "The model is overloaded"),
+    "gateway": lambda: web.Response(status=502, text="<html>Bad gateway</html>", content_type="text/html"),
+    "html": lambda: web.Response(text="<html>Sign in to the network</html>", content_type="text/html"),
+    "broken_body": lambda: web.Response(text='{"candidates": [', content_type="application/json"),
+    "list_body": lambda: web.json_response([1]),
+    "number_body": lambda: web.json_response(5),
+    "other_json": lambda: web.json_response({"service": "coffee"}),
+    "wrong_types": lambda: web.json_response({"candidates": 7}),
+}
+
+
+def _reply(message: str, mode: str) -> Json:
+    videos = [match.groupdict() for match in _VIDEO.finditer(message)]
+    text = json.dumps({"answers": [_answer(video) for video in videos]})
+    usage = {"promptTokenCount": len(message) // 4, "candidatesTokenCount": len(text) // 4, "thoughtsTokenCount": 3}
+    reply: Json = {"usageMetadata": usage, "modelVersion": "fake", "responseId": "r"}
+    if mode == "blocked":
+        return reply | {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}
+    if mode == "empty":
+        return reply | {"candidates": []}
+    if mode in ("safety", "recitation", "other"):
+        return reply | {"candidates": [{"finishReason": mode.upper(), "index": 0}]}
+    finish = "STOP"
+    if mode == "cut_off":
+        text, finish = text[: len(text) // 2], "MAX_TOKENS"
+    elif mode != "ok":
+        text = _spoil(mode, videos)
+    return reply | {"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": finish}]}
+
+
+def _spoil(mode: str, videos: list[dict[str, str]]) -> str:
+    """An answer of the right shape or none, that nobody should believe."""
+    answers = [_answer(video) for video in videos]
+    spoilt = [answer for answer, video in zip(answers, videos, strict=True) if f"[[{mode}" in video["text"]] or answers
+    match mode:
+        case "bad_json":
+            return '```json\n{"answers": [tru'
+        case "off_enum":
+            spoilt[0]["verdicts"][0]["verdict"] = "definitely"
+        case "no_id":
+            answers = [answer for answer in answers if answer not in spoilt]
+        case "wrong_id":
+            spoilt[0]["video_id"] = "somebody-else"
+        case "twice":
+            answers.append(spoilt[0])
+        case "no_attribute":
+            spoilt[0]["verdicts"].pop()
+        case "extra":
+            answers.append({"video_id": "uninvited", "verdicts": []})
+            spoilt[0]["verdicts"].append({"attribute": "uninvited", "evidence": "", "verdict": "yes"})
+        case "invented_evidence":
+            spoilt[0]["verdicts"][0]["evidence"] = "words that nobody said"
+        case _:
+            raise AssertionError(f"the fake has no mode {mode!r}")
+    return json.dumps({"answers": answers})
+
+
+def _answer(video: dict[str, str]) -> Json:
+    """Yes where the attribute's id stands in the text, unclear where it stands with a question mark, else no."""
+    text = html.unescape(video["text"])
+    verdicts: list[Json] = []
+    for attribute in video["asked"].split():
+        found = attribute in text
+        verdict = "unclear" if f"{attribute}?" in text else "yes" if found else "no"
+        verdicts.append({"attribute": attribute, "evidence": attribute if found else "", "verdict": verdict})
+    return {"video_id": video["id"], "verdicts": verdicts}

@@ -1,0 +1,125 @@
+from collections.abc import Sequence
+
+import pytest
+
+from schemas.dead_letter import DeadLetter
+from schemas.errors import BrokerUnavailable, ConfigurationError, InvalidRecord, StoreUnavailable
+from schemas.wire import Decoder
+from streams.delivery import Backoff, Delivery
+from streams.record import Effects, Message, Record
+from streams.stage import Item, Stage
+
+DEAD = "dead-letters"
+QUICK = Backoff(first=0.001, most=0.002, tries=2)
+
+
+def records(*values: bytes) -> list[Record]:
+    return [Record("in", 0, offset, 1_000 + offset, b"k", value) for offset, value in enumerate(values)]
+
+
+class UpperStage(Stage[bytes]):
+    """Upper-cases; b"bad" can't be decoded, b"bomb" can't be processed; fails as often as `failures` says."""
+
+    name = "upper"
+
+    def __init__(self, failures: Sequence[Exception] = ()) -> None:
+        super().__init__(DEAD)
+        self.failures = list(failures)
+        self.confirmed: list[bytes] = []
+
+    def decode(self, record: Record) -> bytes:
+        if record.value is None or record.value == b"bad":
+            raise InvalidRecord("invalid", "bad is not good")
+        return record.value
+
+    async def process(self, items: Sequence[Item[bytes]]) -> Effects:
+        if self.failures:
+            raise self.failures.pop(0)
+        values = [item.event for item in items]
+        if b"bomb" in values:
+            raise ValueError("boom")
+        return Effects(
+            messages=[Message("out", value, value.upper()) for value in values],
+            changelog=[Message("log", value, value) for value in values],
+            confirm=lambda: self.confirmed.extend(values),
+        )
+
+
+class Broker:
+    """Takes messages; refuses the first calls with the failures it was given."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.calls: list[list[Message]] = []
+
+    async def produce(self, messages: Sequence[Message]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise BrokerUnavailable("away")
+        self.calls.append(list(messages))
+
+    def values(self, topic: str) -> list[bytes | None]:
+        return [message.value for call in self.calls for message in call if message.topic == topic]
+
+    def letters(self) -> list[DeadLetter]:
+        return [Decoder(DeadLetter).decode(value) for value in self.values(DEAD) if value is not None]
+
+
+async def test_messages_are_acknowledged_before_the_changelog_and_memory_changes_last() -> None:
+    broker, stage = Broker(), UpperStage()
+    await Delivery(stage, broker.produce, QUICK).deliver(records(b"a", b"b"))
+    assert [message.topic for call in broker.calls for message in call] == ["out", "out", "log", "log"]
+    assert len(broker.calls) == 2
+    assert stage.confirmed == [b"a", b"b"]
+
+
+async def test_what_cannot_be_decoded_becomes_a_dead_letter_with_its_bytes_and_origin() -> None:
+    broker = Broker()
+    await Delivery(UpperStage(), broker.produce, QUICK).deliver(records(b"a", b"bad", b"c"))
+    assert broker.values("out") == [b"A", b"C"]
+    (letter,) = broker.letters()
+    assert (letter.kind, letter.payload, letter.key, letter.origin) == ("invalid", b"bad", b"k", "in/0/1")
+    assert letter.message == "bad is not good"
+    assert letter.timestamp_ms == 1_001
+
+
+async def test_a_service_that_is_away_for_long_is_waited_for_and_nothing_is_dropped() -> None:
+    away = [StoreUnavailable("away")] * 20
+    broker, stage = Broker(failures=5), UpperStage(away)
+    await Delivery(stage, broker.produce, QUICK).deliver(records(b"a", b"b"))
+    assert broker.values("out") == [b"A", b"B"]
+    assert broker.letters() == []
+
+
+async def test_a_broker_that_refuses_leaves_memory_unchanged_until_it_acknowledges() -> None:
+    broker, stage = Broker(failures=1), UpperStage()
+    await Delivery(stage, broker.produce, QUICK).deliver(records(b"a"))
+    assert stage.confirmed == [b"a"]
+
+
+async def test_the_record_that_fails_alone_is_filed_and_the_rest_of_its_run_flows_on() -> None:
+    broker, stage = Broker(), UpperStage()
+    await Delivery(stage, broker.produce, QUICK).deliver(records(b"a", b"b", b"bomb", b"c", b"d"))
+    assert sorted(broker.values("out")) == [b"A", b"B", b"C", b"D"]
+    (letter,) = broker.letters()
+    assert (letter.kind, letter.payload, letter.message) == ("failed", b"bomb", "ValueError: boom")
+    assert sorted(stage.confirmed) == [b"a", b"b", b"c", b"d"]
+
+
+async def test_a_failure_that_passes_costs_no_record() -> None:
+    broker, stage = Broker(), UpperStage([ValueError("once")])
+    await Delivery(stage, broker.produce, QUICK).deliver(records(b"a"))
+    assert broker.values("out") == [b"A"]
+    assert broker.letters() == []
+
+
+async def test_a_wrong_configuration_blames_no_record_and_is_raised() -> None:
+    broker, stage = Broker(), UpperStage([ConfigurationError("mend it")])
+    with pytest.raises(ConfigurationError, match="mend it"):
+        await Delivery(stage, broker.produce, QUICK).deliver(records(b"a"))
+    assert broker.calls == []
+
+
+def test_backoff_doubles_up_to_its_bound() -> None:
+    backoff = Backoff(first=0.5, most=4.0)
+    assert [backoff.delay(failures) for failures in (1, 2, 3, 4, 5, 1_000)] == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0]

@@ -1,0 +1,99 @@
+"""The consuming piece through kills and rebalances, on a real broker."""
+
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+
+from streams.record import Message
+from tests.processes import Processes, wait_until
+from topology.kafka import committed, make_consumer
+from topology.producer import ConfirmedProducer
+from topology.settings import Settings
+from topology.topics import ANNOTATIONS, VIDEO_UPLOADS
+
+WORKER = "tests/fakes/copy_worker.py"
+RECORDS = 30_000
+
+
+class Copies:
+    """What the workers have copied so far, by value."""
+
+    def __init__(self, settings: Settings) -> None:
+        topic = settings.topic(ANNOTATIONS)
+        self._consumer = make_consumer(settings, "copies")
+        self._consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(settings.partitions)])
+        self.seen: Counter[bytes] = Counter()
+
+    def poll(self) -> int:
+        for message in self._consumer.consume(5_000, timeout=0.05):
+            self.seen[message.value() or b""] += 1
+        return len(self.seen)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+@pytest.fixture
+def copies(settings: Settings):
+    reader = Copies(settings)
+    yield reader
+    reader.close()
+
+
+def produce(settings: Settings, start: int, count: int) -> None:
+    producer = ConfirmedProducer(settings)
+    values = [str(number).encode() for number in range(start, start + count)]
+    producer.produce_now([Message(settings.topic(VIDEO_UPLOADS), value, value) for value in values])
+    producer.close()
+
+
+def everything(copies: Copies, records: int) -> Callable[[], bool]:
+    return lambda: copies.poll() == records
+
+
+def test_a_worker_that_is_killed_again_and_again_loses_nothing(
+    settings: Settings, processes: Processes, copies: Copies
+) -> None:
+    chance = random.Random(7)
+    worker = processes.start(settings, WORKER)
+    for start in range(0, RECORDS, RECORDS // 3):
+        produce(settings, start, RECORDS // 3)
+        enough = start + chance.randint(1, RECORDS // 3)
+        wait_until(lambda enough=enough: copies.poll() >= enough, 60, f"{enough} copies")
+        worker.kill()
+        worker.wait()
+        worker = processes.start(settings, WORKER)
+    wait_until(everything(copies, RECORDS), 60, "all records copied")
+    wait_until(lambda: committed(settings, "annotate", VIDEO_UPLOADS) == RECORDS, 15, "all offsets committed")
+
+
+def test_workers_that_come_and_go_lose_nothing(settings: Settings, processes: Processes, copies: Copies) -> None:
+    first = processes.start(settings, WORKER)
+    produce(settings, 0, RECORDS // 3)
+    wait_until(lambda: copies.poll() > 100, 30, "the first worker copies")
+    second = processes.start(settings, WORKER)
+    produce(settings, RECORDS // 3, RECORDS // 3)
+    processes.start(settings, WORKER)
+    produce(settings, 2 * RECORDS // 3, RECORDS // 3)
+    first.kill()
+    wait_until(everything(copies, RECORDS), 90, "all records copied")
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(20) == 0
+    wait_until(lambda: committed(settings, "annotate", VIDEO_UPLOADS) == RECORDS, 30, "all offsets committed")
+
+
+def test_sigterm_in_the_middle_exits_cleanly_and_the_next_worker_goes_on(
+    settings: Settings, processes: Processes, copies: Copies
+) -> None:
+    produce(settings, 0, RECORDS)
+    worker = processes.start(settings, WORKER)
+    wait_until(lambda: copies.poll() > 100, 30, "the worker copies")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    processes.start(settings, WORKER)
+    wait_until(everything(copies, RECORDS), 60, "all records copied")
+    wait_until(lambda: committed(settings, "annotate", VIDEO_UPLOADS) == RECORDS, 15, "all offsets committed")

@@ -1,0 +1,33 @@
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from schemas.errors import BrokerUnavailable
+from topology.broker import free_port
+from topology.kafka import client_config
+from topology.settings import Settings, with_changes
+from topology.topics import TOPICS, ensure_topics
+
+
+def test_topics_are_created_once_with_the_asked_partitions(broker: str) -> None:
+    settings = Settings(broker=broker, topic_prefix="ensure-", partitions=3)
+    created = ensure_topics(settings)
+    assert created == [f"ensure-{spec.name}" for spec in TOPICS]
+    assert ensure_topics(settings) == []
+    found = AdminClient(client_config(settings)).list_topics(timeout=10).topics
+    assert {len(found[name].partitions) for name in created} == {3}
+
+
+def test_the_changelog_gets_as_many_partitions_as_its_events(broker: str) -> None:
+    settings = Settings(broker=broker, topic_prefix="changelog-", partitions=2)
+    admin = AdminClient(client_config(settings))
+    from confluent_kafka.cimpl import NewTopic
+
+    admin.create_topics([NewTopic("changelog-watch-events", num_partitions=5)])["changelog-watch-events"].result()
+    ensure_topics(settings)
+    assert len(admin.list_topics(timeout=10).topics["changelog-user-states"].partitions) == 5
+
+
+def test_a_broker_that_is_not_there_is_named() -> None:
+    settings = with_changes(Settings(), broker=f"kafka://127.0.0.1:{free_port()}")
+    with pytest.raises(BrokerUnavailable, match=settings.broker):
+        ensure_topics(settings)

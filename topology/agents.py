@@ -1,0 +1,91 @@
+"""A stage bound to a topic: the thinnest Faust app that runs it."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from monitoring import metrics
+from streams.delivery import Delivery
+from streams.record import Record
+from streams.stage import Stage
+from topology.runs import RawRecord, Run, RunConsumer, RunTransport
+from topology.settings import Role, Settings
+
+# Runs that wait in memory; more would only be fetched again after a rebalance.
+_BUFFERED_RUNS = 4
+
+
+def stage_app(
+    settings: Settings,
+    role: Role,
+    topic: str,
+    stage: Stage[Any],
+    delivery: Delivery,
+    on_rebalance: Callable[[Sequence[int]], None] = lambda _: None,
+) -> faust.App:
+    """Return the Faust app whose one agent delivers the runs of `topic` to `stage`.
+
+    `on_rebalance` is told the partitions that were just taken from this worker, and those that were just given to it.
+    """
+    app = faust.App(
+        settings.group(role),
+        broker=settings.broker,
+        autodiscover=False,
+        broker_commit_interval=settings.commit_interval_s,
+        broker_heartbeat_interval=settings.session_timeout_s / 4,
+        broker_max_poll_records=settings.run_limit(role),
+        broker_session_timeout=settings.session_timeout_s,
+        consumer_auto_offset_reset="earliest",
+        datadir=str(Path(gettempdir()) / "vibestream"),  # Faust wants one; nothing of ours is kept there
+        key_serializer="raw",
+        store="memory://",
+        stream_buffer_maxsize=_BUFFERED_RUNS,
+        stream_recovery_delay=0.1,  # Faust waits for its tables to settle; there are none
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        value_serializer="raw",
+        web_enabled=False,
+    )
+    app.transport = RunTransport(app.conf.broker_consumer, app, loop=app.loop)
+    source = app.topic(topic, key_serializer="raw", value_serializer="raw")
+
+    async def deliver(stream: faust.StreamT[Run]) -> None:
+        async for run in stream:
+            try:
+                await delivery.deliver([_record(raw) for raw in run.records])
+            except Exception as error:
+                # The operator must mend something; going on would leave a run behind that is never committed.
+                await app.crash(error)
+                raise
+            run.done = True
+            consumer = app.consumer
+            if isinstance(consumer, RunConsumer):
+                metrics.QUEUED_RUNS.labels(stage.name).set(consumer.queued)
+
+    app.agent(source, name=role, concurrency=1)(deliver)
+
+    def numbers(partitions: Iterable[TP]) -> list[int]:
+        return [tp.partition for tp in partitions if tp.topic == topic]
+
+    async def assigned(_: faust.App, partitions: set[TP], **__: Any) -> None:
+        on_rebalance(numbers(partitions))
+
+    async def revoked(_: faust.App, partitions: set[TP], **__: Any) -> None:
+        on_rebalance(numbers(partitions))
+
+    async def reading(app: faust.App, **__: Any) -> None:
+        metrics.ASSIGNED_PARTITIONS.labels(stage.name).set(len(numbers(app.consumer.assignment())))
+
+    signals: Any = app
+    signals.on_rebalance_complete.connect(reading, weak=False)
+    signals.on_partitions_assigned.connect(assigned, weak=False)
+    signals.on_partitions_revoked.connect(revoked, weak=False)
+    return app
+
+
+def _record(raw: RawRecord) -> Record:
+    return Record(raw.topic, raw.partition, raw.offset, raw.timestamp, raw.key, raw.value, tuple(raw.headers))

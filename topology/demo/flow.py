@@ -1,0 +1,101 @@
+"""How far the events have come: counted in the topics and in what each role has committed."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+
+from schemas.errors import VibestreamError
+from topology.kafka import committed, make_consumer, partitions_of
+from topology.settings import Settings
+from topology.topics import ANNOTATIONS, REVIEW_REQUESTS, VIDEO_UPLOADS, WATCH_EVENTS
+
+_STALLED_S = 120.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Records finished by each role, of how many there are so far."""
+
+    annotated: int
+    reviewed: int
+    review_requests: int
+    stored: int
+    annotations: int
+    watched: int
+
+    def drained(self, uploads: int, watches: int) -> bool:
+        """Whether so many uploads and watches have gone all the way."""
+        return (
+            self.annotated >= uploads
+            and self.watched >= watches
+            and self.reviewed >= self.review_requests
+            and self.stored >= self.annotations
+        )
+
+
+class Flow:
+    """Counts the records of a fresh set of topics. Made before the first event is sent."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tail = make_consumer(settings, "flow")
+        self._counts: dict[str, int] = {}
+        for name in (ANNOTATIONS, REVIEW_REQUESTS):
+            self._counts[settings.topic(name)] = 0
+        self._tail.assign(
+            [
+                TopicPartition(topic, partition, OFFSET_BEGINNING)
+                for topic in self._counts
+                for partition in partitions_of(self._tail, settings, topic)
+            ]
+        )
+
+    def progress(self) -> Progress:
+        """Return how far everything is now."""
+        settings = self._settings
+        # In the order of the flow: what a role has committed, it has produced before.
+        annotated = committed(settings, "annotate", VIDEO_UPLOADS)
+        self._count()
+        requests = self._counts[settings.topic(REVIEW_REQUESTS)]
+        reviewed = committed(settings, "review", REVIEW_REQUESTS)
+        self._count()
+        annotations = self._counts[settings.topic(ANNOTATIONS)]
+        stored = committed(settings, "store", ANNOTATIONS)
+        watched = committed(settings, "session", WATCH_EVENTS)
+        return Progress(annotated, reviewed, requests, stored, annotations, watched)
+
+    def wait(
+        self, uploads: int, watches: int, on_progress: Callable[[Progress], None], check: Callable[[], None]
+    ) -> None:
+        """Return when so many uploads and watches have gone all the way; `check` raises if a worker is gone.
+
+        Raises:
+            VibestreamError: nothing has moved for two minutes.
+
+        """
+        last, moved = None, time.monotonic()
+        while True:
+            now = self.progress()
+            on_progress(now)
+            if now.drained(uploads, watches):
+                return
+            if now != last:
+                last, moved = now, time.monotonic()
+            elif time.monotonic() - moved > _STALLED_S:
+                raise VibestreamError(
+                    f"nothing moved for {_STALLED_S:.0f} s: {now} of {uploads} uploads, {watches} watches"
+                )
+            check()
+            time.sleep(0.2)
+
+    def _count(self) -> None:
+        while batch := self._tail.consume(10_000, timeout=0.2):
+            for message in batch:
+                if message.error() is None:
+                    self._counts[message.topic() or ""] += 1
+
+    def close(self) -> None:
+        """Close the consumer."""
+        self._tail.close()

@@ -1,0 +1,95 @@
+"""Following the whole annotations topic, outside of any consumer group."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
+
+from schemas.annotation import Annotation
+from schemas.errors import BrokerUnavailable, InvalidRecord
+from schemas.wire import Decoder
+from topology.kafka import make_consumer, partitions_of
+from topology.settings import Settings
+from topology.topics import ANNOTATIONS
+
+log = logging.getLogger(__name__)
+_TIMEOUT_S = 15.0
+Sink = Callable[[Sequence[Annotation]], Awaitable[None]]
+
+
+class AnnotationFollower:
+    """Hands every annotation from a known position on to a sink, in a thread of its own.
+
+    The position is what the store group has committed: all before it is in LanceDB. Read the position first (make the
+    follower), then the table, then start: nothing falls between. Annotations that come twice are settled by `seq`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = settings.topic(ANNOTATIONS)
+        self._decoder = Decoder(Annotation)
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._consumer = make_consumer(settings, settings.group("store"))
+        self._from = self._stored_offsets(settings)
+
+    def _stored_offsets(self, settings: Settings) -> list[TopicPartition]:
+        partitions = partitions_of(self._consumer, settings, self._topic)
+        try:
+            committed = self._consumer.committed(
+                [TopicPartition(self._topic, partition) for partition in partitions], timeout=_TIMEOUT_S
+            )
+        except KafkaException as error:
+            raise BrokerUnavailable(f"{settings.broker}: {self._topic}: {error.args[0].str()}") from error
+        return [
+            TopicPartition(self._topic, tp.partition, tp.offset if tp.offset >= 0 else OFFSET_BEGINNING)
+            for tp in committed
+        ]
+
+    def start(self, sink: Sink, on_failure: Callable[[BaseException], None]) -> None:
+        """Start following; `sink` and `on_failure` run on the calling event loop."""
+        loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, args=(loop, sink, on_failure), name="follow", daemon=True)
+        self._thread.start()
+
+    def _run(self, loop: asyncio.AbstractEventLoop, sink: Sink, on_failure: Callable[[BaseException], None]) -> None:
+        try:
+            self._consumer.assign(self._from)
+            while not self._stopping.is_set():
+                annotations = self._poll()
+                if annotations:
+                    asyncio.run_coroutine_threadsafe(_call(sink, annotations), loop).result()
+        except BaseException as error:
+            if not self._stopping.is_set():
+                loop.call_soon_threadsafe(on_failure, error)
+        finally:
+            self._consumer.close()
+
+    def _poll(self) -> list[Annotation]:
+        annotations: list[Annotation] = []
+        for message in self._consumer.consume(2_000, timeout=0.02):
+            error = message.error()
+            if error is not None:
+                log.warning("annotations: %s", error.str())
+                continue
+            value = message.value()
+            try:
+                if value is not None:
+                    annotations.append(self._decoder.decode(value))
+            except InvalidRecord as invalid:
+                # The store role files it as a dead letter; here it is only no candidate.
+                log.warning("annotations/%s@%s: %s", message.partition(), message.offset(), invalid)
+        return annotations
+
+    def close(self) -> None:
+        """Stop following."""
+        self._stopping.set()
+        if self._thread is None:
+            self._consumer.close()
+        else:
+            self._thread.join(_TIMEOUT_S)
+
+
+async def _call(sink: Sink, annotations: Sequence[Annotation]) -> None:
+    await sink(annotations)

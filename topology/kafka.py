@@ -1,0 +1,103 @@
+"""What every confluent-kafka client of ours is configured with, and reading a topic from its beginning to its end."""
+
+import logging
+import time
+from collections.abc import Generator
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from schemas.errors import BrokerUnavailable
+from streams.record import Record
+from topology.settings import Role, Settings
+
+_TIMEOUT_S = 15.0
+_BATCH = 5_000
+
+# librdkafka writes to stderr unless it is given a logger.
+_log = logging.getLogger("librdkafka")
+
+
+def client_config(settings: Settings, **more: Any) -> dict[str, Any]:
+    """Return the configuration of a client, with `more` on top (dots written as underscores)."""
+    own = {name.replace("_", "."): value for name, value in more.items()}
+    return {"bootstrap.servers": settings.bootstrap, "logger": _log, **own}
+
+
+def make_consumer(settings: Settings, group: str) -> Consumer:
+    """Return a consumer for `assign`: it never joins its group and never commits; the group is for reading offsets."""
+    return Consumer(
+        client_config(
+            settings,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_wait_max_ms=20,
+        )
+    )
+
+
+def read_topic(settings: Settings, name: str, quiet_s: float = 2.0) -> Generator[Record]:
+    """Yield every record of a topic.
+
+    The end is where nothing more came for `quiet_s` after the broker's own end offset, which some brokers put too low.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer, or the topic is not there.
+
+    """
+    topic = settings.topic(name)
+    consumer = make_consumer(settings, f"{topic}-read")
+    try:
+        partitions = partitions_of(consumer, settings, topic)
+        ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=_TIMEOUT_S)[1] for p in partitions}
+        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
+        last = time.monotonic()
+        while any(end > 0 for end in ends.values()) or time.monotonic() - last < quiet_s:
+            for message in consumer.consume(_BATCH, timeout=0.1):
+                error = message.error()
+                if error is not None:
+                    raise BrokerUnavailable(f"{topic}: {error.str()}")
+                partition, offset = message.partition() or 0, message.offset() or 0
+                if offset + 1 >= ends[partition]:
+                    ends[partition] = 0
+                last = time.monotonic()
+                yield Record(topic, partition, offset, message.timestamp()[1], message.key(), message.value())
+            if time.monotonic() - last > _TIMEOUT_S:
+                break  # the end lies in records that compaction or a transaction took away
+    except KafkaException as error:
+        raise BrokerUnavailable(f"{settings.broker}: {topic}: {error.args[0].str()}") from error
+    finally:
+        consumer.close()
+
+
+def partitions_of(consumer: Consumer, settings: Settings, topic: str) -> list[int]:
+    """Return the partition numbers of a topic.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer, or the topic is not there.
+
+    """
+    try:
+        found = consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
+    except KafkaException as error:
+        raise BrokerUnavailable(
+            f"no Kafka broker answers at {settings.broker}: {error.args[0].str()}; "
+            "start one or set VIBESTREAM_BROKER=kafka://host:port"
+        ) from error
+    if found.error is not None or not found.partitions:
+        raise BrokerUnavailable(f"{settings.broker} has no topic {topic}; create it with: vibestream topics ensure")
+    return sorted(found.partitions)
+
+
+def committed(settings: Settings, role: Role, name: str) -> int:
+    """Return how many records of a topic that starts at offset 0 a role has finished and committed."""
+    consumer = make_consumer(settings, settings.group(role))
+    topic = settings.topic(name)
+    try:
+        partitions = [TopicPartition(topic, p) for p in partitions_of(consumer, settings, topic)]
+        return sum(max(tp.offset, 0) for tp in consumer.committed(partitions, timeout=_TIMEOUT_S))
+    except KafkaException as error:
+        raise BrokerUnavailable(f"{settings.broker}: {topic}: {error.args[0].str()}") from error
+    finally:
+        consumer.close()

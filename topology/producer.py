@@ -1,0 +1,83 @@
+"""Producing with a confirmation for every record, off the event loop."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from schemas.errors import BrokerUnavailable, VibestreamError
+from streams.record import Message
+from topology.kafka import client_config
+from topology.settings import Settings
+
+_MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+
+class ConfirmedProducer:
+    """An idempotent producer (acks=all) whose `produce` returns when the broker has acknowledged everything."""
+
+    def __init__(self, settings: Settings, *, delivery_timeout_s: float = 30.0) -> None:
+        self._broker = settings.broker
+        self._timeout_s = delivery_timeout_s
+        self._config = client_config(
+            settings,
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=5,
+            message_max_bytes=_MAX_MESSAGE_BYTES,
+            delivery_timeout_ms=int(delivery_timeout_s * 1000),
+            compression_type="lz4",
+        )
+        self._producer = Producer(self._config)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="produce")
+
+    async def produce(self, messages: Sequence[Message]) -> None:
+        """Produce `messages` in order and wait for every acknowledgement.
+
+        Raises:
+            BrokerUnavailable: at least one was not acknowledged in time; some may have been.
+
+        """
+        await asyncio.get_running_loop().run_in_executor(self._thread, self.produce_now, messages)
+
+    def produce_now(self, messages: Sequence[Message]) -> None:
+        """Do the same in this thread."""
+        failed: list[KafkaError] = []
+
+        def report(error: KafkaError | None, _: Any) -> None:
+            if error is not None:
+                failed.append(error)
+
+        try:
+            for message in messages:
+                self._enqueue(message, report)
+            left = self._producer.flush(self._timeout_s + 5)
+        except KafkaException as error:
+            raise BrokerUnavailable(f"{self._broker} refused a record: {error.args[0].str()}") from error
+        if any(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for error in failed):
+            raise VibestreamError(f"{self._broker} takes no record as large as one of these {len(messages)}")
+        if any(error.fatal() for error in failed):
+            self._producer = Producer(self._config)  # a fatal error ends an idempotent producer
+        if left or failed:
+            reason = failed[0].str() if failed else "no answer"
+            raise BrokerUnavailable(
+                f"{self._broker} did not acknowledge {max(left, len(failed))} of {len(messages)} records: {reason}"
+            )
+
+    def _enqueue(self, message: Message, report: Any) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    message.topic, message.value, message.key,
+                    partition=-1 if message.partition is None else message.partition,
+                    headers=list(message.headers), on_delivery=report,
+                )  # fmt: skip
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+
+    def close(self) -> None:
+        """Stop the thread; nothing is left to flush, since every `produce` has waited."""
+        self._thread.shutdown()

@@ -1,0 +1,124 @@
+"""Every setting, read once from the environment: VIBESTREAM_<NAME>."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from schemas.errors import ConfigurationError
+
+PREFIX = "VIBESTREAM_"
+_KEY = "gemini_api_key"  # the one setting that has a name of its own in the environment, and is never shown
+Role = Literal["annotate", "review", "store", "session"]
+ROLES: tuple[Role, ...] = ("annotate", "review", "store", "session")
+
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The settings of a worker or a command; a field `name` is read from VIBESTREAM_NAME."""
+
+    broker: Annotated[str, Meta(pattern=r"^kafka://[^/\s]+$", description="kafka://host:port[,host:port]")] = (
+        "kafka://127.0.0.1:9092"
+    )
+    topic_prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]*$", max_length=100)] = ""
+    partitions: Annotated[int, Meta(ge=1, le=10_000, description="of each topic that `topics ensure` creates")] = 4
+    replication: Annotated[int, Meta(ge=1, le=10)] = 1
+    store_uri: Annotated[str, Meta(min_length=1, description="LanceDB: a folder or an object store")] = ".data/lancedb"
+    catalogue: Annotated[str, Meta(description="TOML file of attributes; empty: the one that ships")] = ""
+    bundle: Annotated[str, Meta(description="folder of the student bundle; empty: the one that ships")] = ""
+    provider: Literal["cpu", "cuda"] = "cpu"
+    llm: Annotated[Literal["gemini", "local"], Meta(description="who reviews uncertain attributes")] = "local"
+    gemini_model: Annotated[str, Meta(min_length=1)] = "gemini-2.5-flash"
+    gemini_base_url: str = ""
+    gemini_api_key: Annotated[str, Meta(description="read from GEMINI_API_KEY")] = ""
+    max_run: Annotated[int, Meta(ge=1, le=10_000, description="records that a stage takes at once")] = 1_000
+    max_review_run: Annotated[int, Meta(ge=1, le=1_000, description="the same for review, where each costs a call")] = (
+        32
+    )
+    max_watch_run: Annotated[
+        int, Meta(ge=1, le=10_000, description="the same for session, where each may cost a list")
+    ] = 100
+    commit_interval_s: Seconds = 1.0
+    session_timeout_s: Annotated[float, Meta(ge=6, description="a worker silent for so long loses its partitions")] = (
+        10.0
+    )
+    max_age_days: Annotated[float, Meta(gt=0, description="older videos are no candidates")] = 90.0
+    metrics_port: Annotated[int, Meta(ge=0, le=65_535, description="0 picks a free port and logs it")] = 0
+
+    def __repr__(self) -> str:
+        """Show every setting but the key."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != _KEY}
+        return f"Settings({shown})"
+
+    def lines(self) -> list[str]:
+        """Return one line per setting: variable, value, and what it is."""
+        fields = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
+        return [
+            f"{PREFIX}{name.upper()}={getattr(self, name)}  {fields[name].get('description', '')}".rstrip()
+            for name in self.__struct_fields__
+            if name != _KEY
+        ]
+
+    @property
+    def bootstrap(self) -> str:
+        """The broker's address as Kafka clients want it."""
+        return self.broker.removeprefix("kafka://")
+
+    @property
+    def catalogue_path(self) -> Path | None:
+        """The catalogue's file, None for the one that ships."""
+        return Path(self.catalogue) if self.catalogue else None
+
+    def topic(self, name: str) -> str:
+        """Return the full name of a topic."""
+        return self.topic_prefix + name
+
+    def run_limit(self, role: Role) -> int:
+        """Return how many records a role takes at once: a run is visible only when all of it is done."""
+        return {"review": self.max_review_run, "session": self.max_watch_run}.get(role, self.max_run)
+
+    def group(self, role: Role) -> str:
+        """Return the consumer group of a role."""
+        return f"{self.topic_prefix}vibestream-{role}"
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Return the settings in `environ`.
+
+    Raises:
+        ConfigurationError: a value is malformed or out of range, or a VIBESTREAM_ variable names no setting.
+
+    """
+    raw: dict[str, str] = {}
+    for variable, value in environ.items():
+        if variable.startswith(PREFIX) and not variable.startswith(PREFIX + "TEST_"):
+            name = variable.removeprefix(PREFIX).lower()
+            if name not in Settings.__struct_fields__ or name == _KEY:
+                known = ", ".join(PREFIX + field.upper() for field in Settings.__struct_fields__)
+                raise ConfigurationError(f"{variable} is no setting; there are: {known}")
+            raw[name] = value
+    if "GEMINI_API_KEY" in environ:
+        raw[_KEY] = environ["GEMINI_API_KEY"]
+    try:
+        return msgspec.convert(raw, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        field = str(error).rpartition("$.")[2].rstrip("`")
+        given = "" if field == _KEY else f"={raw.get(field, '')!r}"
+        reason = str(error).partition(" - at ")[0]
+        raise ConfigurationError(f"{PREFIX}{field.upper()}{given}: {reason}") from error
+
+
+def with_changes(settings: Settings, **changes: object) -> Settings:
+    """Return the settings with some fields changed."""
+    return msgspec.structs.replace(settings, **changes)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return this process's environment with `settings` in it, for a worker process."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    own = {PREFIX + name.upper(): str(getattr(settings, name)) for name in Settings.__struct_fields__ if name != _KEY}
+    return {**inherited, **own}
