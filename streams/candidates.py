@@ -22,7 +22,7 @@ from schemas.wire import Decoder, encode
 from streams.clock import now_ms
 from streams.record import Effects, Message, Record
 from streams.retrieve import RetrievalSettings, retrieve
-from streams.snapshot import RecordBatches, Snapshot
+from streams.snapshot import Snapshot
 from streams.stage import Item, Stage, record_key
 from streams.user_states import UserStates
 from streams.watch import apply
@@ -74,10 +74,6 @@ class SessionStage(Stage[WatchEvent]):
         self._watches = Decoder(WatchEvent)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="session")
 
-    async def load(self, batches: RecordBatches) -> None:
-        """Take rows of the attribute table into the snapshot; raises as `Snapshot.load` and `batches` do."""
-        await self._in_thread(self._snapshot.load, batches)
-
     async def follow(self, annotations: Sequence[Annotation]) -> None:
         """Take annotations into the snapshot."""
         await self._in_thread(self._snapshot.apply, annotations)
@@ -100,8 +96,7 @@ class SessionStage(Stage[WatchEvent]):
 
     async def process(self, items: Sequence[Item[WatchEvent]]) -> Effects:
         """Apply the watches to their users' states and make the lists that are due."""
-        for number in sorted({item.record.partition for item in items}):
-            await self._states.ensure(number)
+        await asyncio.gather(*(self._states.ensure(number) for number in {item.record.partition for item in items}))
         return await self._in_thread(self._process, items)
 
     def _process(self, items: Sequence[Item[WatchEvent]]) -> Effects:

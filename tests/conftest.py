@@ -1,7 +1,11 @@
+import asyncio
 from collections.abc import Iterator
+from concurrent.futures import Future
+from threading import Thread
 
 import pytest
 
+from tests.fakes.gemini_server import GeminiServer, gemini_server
 from tests.processes import Processes
 from topology.broker import embedded_broker
 from topology.settings import Settings
@@ -34,3 +38,25 @@ def processes() -> Iterator[Processes]:
     started = Processes()
     yield started
     started.stop_all()
+
+
+@pytest.fixture
+def gemini() -> Iterator[GeminiServer]:
+    """A fake Gemini in a thread of its own, so that a test may block."""
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    started: Future[GeminiServer] = Future()
+
+    async def serve() -> None:
+        async with gemini_server() as server:
+            started.set_result(server)
+            await stop.wait()
+
+    def run() -> None:
+        loop.run_until_complete(serve())
+        loop.close()
+
+    thread = Thread(target=run)
+    thread.start()
+    yield started.result(10)
+    loop.call_soon_threadsafe(stop.set)
+    thread.join(10)

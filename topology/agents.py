@@ -15,8 +15,8 @@ from streams.stage import Stage
 from topology.runs import RawRecord, Run, RunConsumer, RunTransport
 from topology.settings import Role, Settings
 
-# Runs that wait in memory; more would only be fetched again after a rebalance.
-_BUFFERED_RUNS = 4
+# One run waits while one is worked on; what comes meanwhile makes the next one larger.
+_BUFFERED_RUNS = 1
 
 
 def stage_app(

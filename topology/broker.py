@@ -49,12 +49,8 @@ def embedded_broker() -> Generator[str]:
         _wait_until_up(address, process)
         yield f"kafka://{address}"
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()  # nothing of it is to be kept, and it takes seconds to end by itself
+        process.wait()
 
 
 def _wait_until_up(address: str, process: subprocess.Popen[bytes]) -> None:

@@ -40,16 +40,7 @@ class Fleet:
 
         """
         for role in roles:
-            port, log = free_port(), self._logs / f"{role}.log"
-            with log.open("ab") as out:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "topology.cli", "worker", role],
-                    env=environment(with_changes(self._settings, metrics_port=port)),
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=out,
-                )
-            self._workers[role] = _Worker(process, port, log)
+            self.restart(role)
         deadline = time.monotonic() + _START_S
         for role in roles:
             while not self._reads(role):
@@ -58,9 +49,22 @@ class Fleet:
                     raise VibestreamError(f"{role} got no partitions within {_START_S:.0f} s:\n{self._tail(role)}")
                 time.sleep(0.1)
 
-    def pid(self, role: Role) -> int:
-        """Return the process id of a role's worker."""
-        return self._workers[role].process.pid
+    def restart(self, role: Role) -> None:
+        """Start a role's worker; one that still runs is killed first, by SIGKILL."""
+        last = self._workers.pop(role, None)
+        if last is not None:
+            last.process.kill()
+            last.process.wait()
+        port, log = free_port(), self._logs / f"{role}.log"
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "topology.cli", "worker", role],
+                env=environment(with_changes(self._settings, metrics_port=port)),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+        self._workers[role] = _Worker(process, port, log)
 
     def check(self) -> None:
         """Raise VibestreamError if a worker has ended."""

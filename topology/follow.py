@@ -15,7 +15,7 @@ from topology.settings import Settings
 from topology.topics import ANNOTATIONS
 
 log = logging.getLogger(__name__)
-_TIMEOUT_S = 15.0
+_TIMEOUT_S = 10.0
 Sink = Callable[[Sequence[Annotation]], Awaitable[None]]
 
 

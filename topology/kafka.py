@@ -11,7 +11,7 @@ from schemas.errors import BrokerUnavailable
 from streams.record import Record
 from topology.settings import Role, Settings
 
-_TIMEOUT_S = 15.0
+_TIMEOUT_S = 10.0
 _BATCH = 5_000
 
 # librdkafka writes to stderr unless it is given a logger.
@@ -90,14 +90,28 @@ def partitions_of(consumer: Consumer, settings: Settings, topic: str) -> list[in
     return sorted(found.partitions)
 
 
-def committed(settings: Settings, role: Role, name: str) -> int:
-    """Return how many records of a topic that starts at offset 0 a role has finished and committed."""
-    consumer = make_consumer(settings, settings.group(role))
-    topic = settings.topic(name)
-    try:
-        partitions = [TopicPartition(topic, p) for p in partitions_of(consumer, settings, topic)]
-        return sum(max(tp.offset, 0) for tp in consumer.committed(partitions, timeout=_TIMEOUT_S))
-    except KafkaException as error:
-        raise BrokerUnavailable(f"{settings.broker}: {topic}: {error.args[0].str()}") from error
-    finally:
-        consumer.close()
+class Committed:
+    """How many records of a topic a role has finished and committed."""
+
+    def __init__(self, settings: Settings, role: Role, name: str) -> None:
+        """`name` is the topic, whose offsets start at 0."""
+        self._about = f"{settings.broker}: offsets of {settings.group(role)}"
+        self._consumer = make_consumer(settings, settings.group(role))
+        topic = settings.topic(name)
+        self._partitions = [TopicPartition(topic, p) for p in partitions_of(self._consumer, settings, topic)]
+
+    def count(self) -> int:
+        """Return the sum over all partitions now.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+
+        """
+        try:
+            return sum(max(tp.offset, 0) for tp in self._consumer.committed(self._partitions, timeout=_TIMEOUT_S))
+        except KafkaException as error:
+            raise BrokerUnavailable(f"{self._about}: {error.args[0].str()}") from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close()

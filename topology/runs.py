@@ -1,14 +1,19 @@
-"""Runs of records through Faust: one fetch of one partition is one message, and commits follow the stage's word alone.
+"""Runs of records through Faust: one fetch is one message, and commits follow the stage's word alone.
 
 Faust pays tens of microseconds of queueing and awaits per message, and it acknowledges whatever leaves an agent's loop,
-also by an exception or a cancellation. Here a whole run travels as one message, and its offsets are committed only when
-its `Run.done` was set, in the order in which the runs were fetched. Faust's own acknowledgements count for nothing.
+also by an exception or a cancellation. Here all records of a fetch travel as one message, and their offsets are
+committed only when `Run.done` was set, in the order in which they were fetched. Faust's own acknowledgements count for
+nothing. A slow stage finds more records in its next fetch, so its batches grow with the load.
+
+Around a rebalance, fetches that were under way when the position was set back still arrive, and others are dropped when
+the position has moved on. So every partition's records are held against the offset that is due next: what comes early
+is asked for again from there, and what comes twice is left out.
 """
 
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from faust.transport.drivers import aiokafka as driver
@@ -16,17 +21,23 @@ from faust.types import TP, Message
 
 RawRecord = ConsumerRecord[bytes | None, bytes | None]
 
+# Faust asks for 1,500 ms, and some brokers let a fetch wait so long even when a record comes in.
+_FETCH_WAIT_MS = 20
+
 
 @dataclass(eq=False)
 class Run:
-    """Records of one partition with ascending offsets; set `done` when all their effects are durable."""
+    """Records of one fetch, offsets ascending per partition; set `done` when all their effects are durable."""
 
     records: Sequence[RawRecord]
     done: bool = False
 
 
-# Faust asks for 1,500 ms, and some brokers let a fetch wait so long even when a record comes in.
-_FETCH_WAIT_MS = 20
+class _Part(NamedTuple):
+    """What a run has of one partition."""
+
+    run: Run
+    last: int
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -35,21 +46,25 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
         return consumer
 
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Don't guess from inside whether a partition stalls: a run reports only one of its partitions to Faust."""
+
 
 class RunConsumer(driver.Consumer):
-    """Hands over runs and commits the offset after the last run of an unbroken sequence of done ones, per partition."""
+    """Hands over runs; commits, per partition, the offset after the last of an unbroken sequence of done ones."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._pending: defaultdict[TP, deque[Run]] = defaultdict(deque)
+        self._pending: defaultdict[TP, deque[_Part]] = defaultdict(deque)
+        self._due: dict[TP, int] = {}
+        self._asked_again: dict[TP, int] = {}
 
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
-        """Yield the fetched runs, one message each."""
+        """Yield what was fetched as one message."""
         fetched, active = await self._wait_next_records(timeout)
-        generation = self.app.consumer_generation_id
         if fetched is None or self.should_stop:
             return
         if not self.flow_active:
@@ -59,36 +74,74 @@ class RunConsumer(driver.Consumer):
             except Exception as error:
                 self.log.warning("could not seek to the committed offsets: %r", error)
             return
+        parts: dict[TP, Sequence[RawRecord]] = {}
         for tp, records in fetched.items():
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                break
-            if records and (active is None or tp in active or tp in self._buffered_partitions):
-                yield tp, self._message(tp, Run(records))
+            if records and (active is None or tp in active):
+                due = await self._from_due(tp, records)
+                if due:
+                    parts[tp] = due
+        if parts and self.flow_active:
+            yield self._message(parts)
 
-    def _message(self, tp: TP, run: Run) -> Message:
-        message: Any = self._to_message(tp, run.records[-1])
+    async def _from_due(self, tp: TP, records: Sequence[RawRecord]) -> Sequence[RawRecord]:
+        """Return the records from the due offset on; none, and ask again, if the first is past it."""
+        due = self._due.get(tp)
+        if due is None:
+            return ()  # no position was set since it was assigned: a fetch from before
+        if records[0].offset > due and self._asked_again.get(tp) != due:
+            # Either records are missing or there are none at these offsets (compacted, aborted): the next fetch tells.
+            self._asked_again[tp] = due
+            await self.seek(tp, due)
+            return ()
+        return [record for record in records if record.offset >= due]
+
+    def _message(self, fetched: Mapping[TP, Sequence[RawRecord]]) -> tuple[TP, Message]:
+        run = Run([record for records in fetched.values() for record in records])
+        for tp, records in fetched.items():
+            last = records[-1].offset
+            self._pending[tp].append(_Part(run, last))
+            self._due[tp] = last + 1
+        tp = next(iter(fetched))
+        message: Any = self._to_message(tp, fetched[tp][-1])
         message.key, message.value = None, run
-        pending = self._pending[tp]
-        if pending and run.records[0].offset <= pending[-1].records[-1].offset:
-            pending.clear()  # fetched again after a seek: what was handed over before will never be done
-        pending.append(run)
-        return message
+        return tp, message
 
     @property
     def queued(self) -> int:
         """Runs handed over and not yet done."""
-        return sum(not run.done for pending in self._pending.values() for run in pending)
+        return len({id(part.run) for pending in self._pending.values() for part in pending if not part.run.done})
 
     async def perform_seek(self) -> None:
-        """Go back to the committed offsets; runs handed over before count for nothing."""
-        self._pending.clear()
-        await super().perform_seek()
+        """Go back to the committed offsets, or to the beginning; runs handed over before count for nothing."""
+        self._forget(list(self._due))
+        committed = await self.seek_to_committed()
+        for tp, offset in committed.items():
+            start = max(offset or 0, 0)
+            if not start:
+                await self.seek(tp, 0)  # seek_to_committed leaves a partition without a commit where it was
+            self._read_offset[tp] = start or None
+            self._committed_offset[tp] = start or None
+            self._due[tp] = start
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget the runs of partitions that are no longer ours."""
-        for tp in revoked:
-            self._pending.pop(tp, None)
+        self._forget(revoked)
         await super().on_partitions_revoked(revoked)
+
+    def _forget(self, partitions: Iterable[TP]) -> None:
+        for tp in partitions:
+            self._pending.pop(tp, None)
+            self._due.pop(tp, None)
+            self._asked_again.pop(tp, None)
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Let the full queue hold back the fetcher.
+
+        Faust would leave the partition out of its fetches, and a fetch without it that finds nothing waits a second.
+        """
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Nothing was paused."""
 
     def ack(self, message: Message) -> bool:
         """Let Faust drop the message; committing is not its business."""
@@ -98,13 +151,13 @@ class RunConsumer(driver.Consumer):
 
     def _filter_tps_with_pending_acks(self, topics: Iterable[Any] | None = None) -> Iterator[TP]:
         for tp, pending in list(self._pending.items()):
-            if pending and pending[0].done and (topics is None or tp in topics or tp.topic in topics):
+            if pending and pending[0].run.done and (topics is None or tp in topics or tp.topic in topics):
                 yield tp
 
     def _new_offset(self, tp: TP) -> int | None:
         pending, newest = self._pending[tp], None
-        while pending and pending[0].done:
-            newest = pending.popleft().records[-1].offset
+        while pending and pending[0].run.done:
+            newest = pending.popleft().last
         return None if newest is None else newest + 1
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:

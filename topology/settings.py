@@ -121,4 +121,5 @@ def environment(settings: Settings) -> dict[str, str]:
     """Return this process's environment with `settings` in it, for a worker process."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     own = {PREFIX + name.upper(): str(getattr(settings, name)) for name in Settings.__struct_fields__ if name != _KEY}
-    return {**inherited, **own}
+    key = {"GEMINI_API_KEY": settings.gemini_api_key} if settings.gemini_api_key else {}
+    return {**inherited, **own, **key}

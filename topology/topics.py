@@ -19,7 +19,7 @@ SESSION_CANDIDATES = "session-candidates"
 USER_STATES = "user-states"
 DEAD_LETTERS = "dead-letters"
 
-_TIMEOUT_S = 15.0
+_TIMEOUT_S = 10.0
 # A dead letter carries its original in base64, so it may be a third larger than the largest record.
 _DEAD_LETTER_BYTES = 4 * 1024 * 1024
 

@@ -11,7 +11,6 @@ from prometheus_client import REGISTRY
 from schemas.candidates import SessionCandidates
 from schemas.dead_letter import DeadLetter
 from schemas.events import WatchEvent
-from schemas.table import to_table
 from schemas.user_state import UserState, decode_state
 from schemas.wire import Decoder, encode
 from streams.candidates import SessionStage
@@ -228,7 +227,7 @@ async def test_what_can_not_be_used_is_a_dead_letter_and_the_rest_goes_on(change
 async def test_lists_follow_the_catalogue_as_it_changes():
     async with session_stage(broker := Broker()) as stage:
         await stage.follow([removal(f"v{i}") for i in range(1, 40)])
-        await stage.load(to_table([annotation("loaded")], CATALOGUE, DIM, NOW_MS).to_batches())
+        await stage.follow([annotation("loaded")])
         [made] = broker.take(await stage.run([record(watch("v30"), 0)]))
     assert {candidate.video_id for candidate in made.candidates} == {"v0", "loaded"}
 

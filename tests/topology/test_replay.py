@@ -55,7 +55,7 @@ def test_rows_of_parquet_become_valid_events_without_their_nulls(tmp_path: Path)
     uploads = [decoder.decode(event) for event in read_events(path)]
     found = [(upload.video_id, upload.title, upload.language) for upload in uploads]
     assert found == [
-        ("a", "T", None),
+        ("a", "Tea", None),
         ("b", "", "en"),
     ]
 

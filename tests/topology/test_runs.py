@@ -10,7 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
 from streams.record import Message
 from tests.processes import Processes, wait_until
-from topology.kafka import committed, make_consumer
+from topology.kafka import Committed, make_consumer
 from topology.producer import ConfirmedProducer
 from topology.settings import Settings
 from topology.topics import ANNOTATIONS, VIDEO_UPLOADS
@@ -51,6 +51,13 @@ def produce(settings: Settings, start: int, count: int) -> None:
     producer.close()
 
 
+def committed(settings: Settings) -> int:
+    worker = Committed(settings, "annotate", VIDEO_UPLOADS)
+    count = worker.count()
+    worker.close()
+    return count
+
+
 def everything(copies: Copies, records: int) -> Callable[[], bool]:
     return lambda: copies.poll() == records
 
@@ -68,7 +75,7 @@ def test_a_worker_that_is_killed_again_and_again_loses_nothing(
         worker.wait()
         worker = processes.start(settings, WORKER)
     wait_until(everything(copies, RECORDS), 60, "all records copied")
-    wait_until(lambda: committed(settings, "annotate", VIDEO_UPLOADS) == RECORDS, 15, "all offsets committed")
+    wait_until(lambda: committed(settings) == RECORDS, 15, "all offsets committed")
 
 
 def test_workers_that_come_and_go_lose_nothing(settings: Settings, processes: Processes, copies: Copies) -> None:
@@ -83,7 +90,7 @@ def test_workers_that_come_and_go_lose_nothing(settings: Settings, processes: Pr
     wait_until(everything(copies, RECORDS), 90, "all records copied")
     second.send_signal(signal.SIGTERM)
     assert second.wait(20) == 0
-    wait_until(lambda: committed(settings, "annotate", VIDEO_UPLOADS) == RECORDS, 30, "all offsets committed")
+    wait_until(lambda: committed(settings) == RECORDS, 30, "all offsets committed")
 
 
 def test_sigterm_in_the_middle_exits_cleanly_and_the_next_worker_goes_on(
@@ -96,4 +103,4 @@ def test_sigterm_in_the_middle_exits_cleanly_and_the_next_worker_goes_on(
     assert worker.wait(20) == 0
     processes.start(settings, WORKER)
     wait_until(everything(copies, RECORDS), 60, "all records copied")
-    wait_until(lambda: committed(settings, "annotate", VIDEO_UPLOADS) == RECORDS, 15, "all offsets committed")
+    wait_until(lambda: committed(settings) == RECORDS, 15, "all offsets committed")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
 from schemas.errors import VibestreamError
-from topology.kafka import committed, make_consumer, partitions_of
+from topology.kafka import Committed, make_consumer, partitions_of
 from topology.settings import Settings
 from topology.topics import ANNOTATIONS, REVIEW_REQUESTS, VIDEO_UPLOADS, WATCH_EVENTS
 
@@ -39,11 +39,13 @@ class Flow:
     """Counts the records of a fresh set of topics. Made before the first event is sent."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._annotated = Committed(settings, "annotate", VIDEO_UPLOADS)
+        self._reviewed = Committed(settings, "review", REVIEW_REQUESTS)
+        self._stored = Committed(settings, "store", ANNOTATIONS)
+        self._watched = Committed(settings, "session", WATCH_EVENTS)
+        self._annotations, self._requests = settings.topic(ANNOTATIONS), settings.topic(REVIEW_REQUESTS)
         self._tail = make_consumer(settings, "flow")
-        self._counts: dict[str, int] = {}
-        for name in (ANNOTATIONS, REVIEW_REQUESTS):
-            self._counts[settings.topic(name)] = 0
+        self._counts = {self._annotations: 0, self._requests: 0}
         self._tail.assign(
             [
                 TopicPartition(topic, partition, OFFSET_BEGINNING)
@@ -54,17 +56,14 @@ class Flow:
 
     def progress(self) -> Progress:
         """Return how far everything is now."""
-        settings = self._settings
         # In the order of the flow: what a role has committed, it has produced before.
-        annotated = committed(settings, "annotate", VIDEO_UPLOADS)
+        annotated = self._annotated.count()
         self._count()
-        requests = self._counts[settings.topic(REVIEW_REQUESTS)]
-        reviewed = committed(settings, "review", REVIEW_REQUESTS)
+        requests = self._counts[self._requests]
+        reviewed = self._reviewed.count()
         self._count()
-        annotations = self._counts[settings.topic(ANNOTATIONS)]
-        stored = committed(settings, "store", ANNOTATIONS)
-        watched = committed(settings, "session", WATCH_EVENTS)
-        return Progress(annotated, reviewed, requests, stored, annotations, watched)
+        annotations = self._counts[self._annotations]
+        return Progress(annotated, reviewed, requests, self._stored.count(), annotations, self._watched.count())
 
     def wait(
         self, uploads: int, watches: int, on_progress: Callable[[Progress], None], check: Callable[[], None]
@@ -97,5 +96,7 @@ class Flow:
                     self._counts[message.topic() or ""] += 1
 
     def close(self) -> None:
-        """Close the consumer."""
+        """Close the connections."""
         self._tail.close()
+        for role in (self._annotated, self._reviewed, self._stored, self._watched):
+            role.close()

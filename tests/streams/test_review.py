@@ -1,0 +1,99 @@
+"""The review stage with an annotator that answers from a table."""
+
+from collections.abc import Sequence
+
+from models.annotator import Answered, Declined, Outcome, Question, Verdict
+from schemas.annotation import Annotation, AnnotatorVersion, AttributeScore, ReviewRequest, StudentVersion
+from schemas.events import VideoUpload
+from schemas.wire import Decoder, encode
+from streams.record import Record
+from streams.review import ReviewStage
+from tests.fakes.videos import CATALOGUE, NOW_MS
+
+
+class TableAnnotator:
+    """Answers by video_id; whatever it has no answer for, it declines."""
+
+    version = AnnotatorVersion("local", "table", "p", 3, "h")
+
+    def __init__(self, answers: dict[str, dict[str, Verdict]]) -> None:
+        self.answers = answers
+        self.asked: list[Question] = []
+
+    async def annotate(self, questions: Sequence[Question]) -> Sequence[Outcome]:
+        self.asked.extend(questions)
+        known = [self.answers.get(question.upload.video_id) for question in questions]
+        return [Declined("blocked: SAFETY") if verdicts is None else Answered(verdicts) for verdicts in known]
+
+    async def close(self) -> None: ...
+
+
+def request(video_id: str, received_at_ms: int = NOW_MS, **labels: bool | None) -> ReviewRequest:
+    scores = {
+        name: AttributeScore(0.6, "uncertain" if label is None else "accept", label, "student")
+        for name, label in labels.items()
+    }
+    annotation = Annotation(
+        schema_version=1, video_id=video_id, status="provisional", received_at_ms=received_at_ms,
+        annotated_at_ms=received_at_ms, uploaded_at_ms=received_at_ms, attributes=scores,
+        student=StudentVersion("nano", 1),
+    )  # fmt: skip
+    upload = VideoUpload(schema_version=1, video_id=video_id, creator_id="c", uploaded_at_ms=received_at_ms)
+    open_ = tuple(name for name, label in labels.items() if label is None)
+    return ReviewRequest(schema_version=1, upload=upload, annotation=annotation, attributes=open_)
+
+
+def record(made: ReviewRequest, key: str | None = None) -> Record:
+    return Record("review-requests", 0, 0, NOW_MS, (key or made.upload.video_id).encode(), encode(made))
+
+
+async def finals(annotator: TableAnnotator, *requests: ReviewRequest) -> dict[str, Annotation]:
+    stage = ReviewStage(annotator, CATALOGUE, annotations="annotations", dead_letters="dead-letters")
+    effects = await stage.run([record(made) for made in requests])
+    assert effects.refused == []
+    decoder = Decoder(Annotation)
+    return {final.video_id: final for final in (decoder.decode(m.value or b"") for m in effects.messages)}
+
+
+async def test_answers_replace_what_was_open_and_leave_the_rest() -> None:
+    annotator = TableAnnotator({"a": {"eerie": Verdict(True, "a knock"), "funny": Verdict(False)}})
+    made = request("a", calm=True, eerie=None, funny=None)
+    final = (await finals(annotator, made))["a"]
+    assert (final.status, final.source, final.reason) == ("final", "llm", None)
+    assert final.attributes["calm"] == made.annotation.attributes["calm"]
+    assert (final.attributes["eerie"].label, final.attributes["eerie"].evidence) == (True, "a knock")
+    assert (final.attributes["funny"].label, final.attributes["funny"].source) == (False, "llm")
+    assert final.annotator == TableAnnotator.version
+    assert final.seq > made.annotation.seq
+
+
+async def test_an_unclear_answer_stays_open_in_a_final_annotation() -> None:
+    final = (await finals(TableAnnotator({"a": {"eerie": Verdict(None)}}), request("a", eerie=None)))["a"]
+    assert (final.status, final.attributes["eerie"].label) == ("final", None)
+
+
+async def test_a_declined_question_ends_with_the_students_guess_and_the_reason_but_policy_stays_open() -> None:
+    final = (await finals(TableAnnotator({}), request("a", eerie=None, hostile=None)))["a"]
+    assert (final.status, final.reason) == ("final", "blocked: SAFETY")
+    assert (final.attributes["eerie"].label, final.attributes["eerie"].source) == (True, "student")
+    assert final.attributes["hostile"].label is None
+
+
+async def test_the_newest_request_of_a_video_is_asked_once_for_all() -> None:
+    annotator = TableAnnotator({"a": {"eerie": Verdict(True)}})
+    older, newer = request("a", eerie=None), request("a", NOW_MS + 5, eerie=None)
+    final = (await finals(annotator, newer, older, newer))["a"]
+    assert len(annotator.asked) == 1
+    assert final.received_at_ms == NOW_MS + 5
+
+
+async def test_contradictory_requests_are_refused_and_not_asked() -> None:
+    annotator = TableAnnotator({})
+    stage = ReviewStage(annotator, CATALOGUE, annotations="annotations", dead_letters="dead-letters")
+    good = request("a", eerie=None)
+    unknown = ReviewRequest(schema_version=1, upload=good.upload, annotation=good.annotation, attributes=("zesty",))
+    absent = ReviewRequest(schema_version=1, upload=good.upload, annotation=good.annotation, attributes=("funny",))
+    effects = await stage.run([record(good, "other"), record(unknown), record(absent)])
+    assert [error.kind for _, error in effects.refused] == ["impossible"] * 3
+    assert "zesty" in str(effects.refused[1][1])
+    assert annotator.asked == []
