@@ -75,7 +75,7 @@ def real_scenario(folder: Path) -> Scenario:
         sorted(uploads, key=lambda upload: upload.uploaded_at_ms),
         _watches(log),
         upload_rate=400,
-        watch_rate=1_500,
+        watch_rate=400,
         changes={"max_age_days": 36_500.0},  # the log is of 2022
     )
 
