@@ -107,8 +107,9 @@ class SessionStage(Stage[WatchEvent]):
         return Effects(
             messages=[Message(self._candidates, made.session_id.encode(), encode(made)) for made in run.lists],
             changelog=[
-                Message(self._changelog, user_id.encode(), value, partition=number)
-                for (number, user_id), value in values.items()
+                Message(self._changelog, key, value, partition=number)
+                for (number, user_id), state in values.items()
+                for key, value in self._states.changes(number, user_id, state)
             ],
             visible_ms=run.visible_ms,
             confirm=partial(self._confirm, run, values),

@@ -3,6 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import uuid4
 
 from schemas.errors import BrokerUnavailable, ConfigurationError, InvalidRecord
 from schemas.user_state import UserState, decode_state
@@ -12,19 +15,37 @@ log = logging.getLogger(__name__)
 Recover = Callable[[int], Awaitable[Iterable[tuple[bytes, bytes | None]]]]
 """Returns (key, value) of the records of a changelog partition, oldest first."""
 
-_Entry = tuple[int, bytes]  # applied offset, encoded state: a tenth of the decoded one's memory
+
+class _Entry(NamedTuple):
+    """A state as the changelog has it; encoded, which takes a tenth of the decoded one's memory."""
+
+    applied: int
+    value: bytes
+    key: bytes
+
+
+@dataclass(frozen=True)
+class _Partition:
+    """The states of one partition, and the name of this worker's term as its owner."""
+
+    entries: dict[str, _Entry]
+    term: str
+
+    def key(self, user_id: str) -> bytes:
+        return f"{user_id}\0{self.term}".encode()
 
 
 class UserStates:
     """States per partition of watch-events, recovered from the changelog partition of the same number.
 
-    Of two states of a user the one with the higher applied offset stands, wherever it comes from: a worker that lost
-    its partition may still write an older one.
+    Of two states of a user the one with the higher applied offset stands, wherever it comes from. A worker that was
+    stopped and lost its partition may wake and still write: so that compaction never keeps its old state in place of a
+    newer one, each owner writes under keys of its own term, and deletes a user's key of the term before.
     """
 
     def __init__(self, recover: Recover) -> None:
         self._recover = recover
-        self._partitions: dict[int, dict[str, _Entry]] = {}
+        self._partitions: dict[int, _Partition] = {}
         self._forgotten = 0
 
     async def ensure(self, partition: int) -> None:
@@ -39,7 +60,7 @@ class UserStates:
             records = await self._recover(partition)
             entries = await asyncio.to_thread(_latest, partition, records)
             if forgotten == self._forgotten:
-                self._partitions.setdefault(partition, entries)
+                self._partitions.setdefault(partition, _Partition(entries, uuid4().hex[:12]))
 
     def forget(self, partitions: Iterable[int]) -> None:
         """Drop partitions; call it whenever some are revoked or newly assigned."""
@@ -55,25 +76,43 @@ class UserStates:
                 whose state was dropped.
 
         """
-        entries = self._partitions.get(partition)
-        if entries is None:
-            raise BrokerUnavailable(f"user states of partition {partition} were dropped: it was reassigned")
-        entry = entries.get(user_id)
-        return decode_state(entry[1]) if entry else None
+        entry = self._owned(partition).entries.get(user_id)
+        return decode_state(entry.value) if entry else None
+
+    def changes(self, partition: int, user_id: str, value: bytes) -> list[tuple[bytes, bytes | None]]:
+        """Return the changelog records that make `value` the state of a user.
+
+        Raises:
+            BrokerUnavailable: the partition was forgotten meanwhile.
+
+        """
+        owned = self._owned(partition)
+        key, before = owned.key(user_id), owned.entries.get(user_id)
+        outlived: list[tuple[bytes, bytes | None]] = [(before.key, None)] if before and before.key != key else []
+        return [(key, value), *outlived]
 
     def put(self, partition: int, user_id: str, applied: int, value: bytes) -> None:
         """Keep an encoded state, unless its partition is forgotten."""
-        entries = self._partitions.get(partition)
-        if entries is not None:
-            _keep(entries, user_id, applied, value)
+        owned = self._partitions.get(partition)
+        if owned is not None:
+            _keep(owned.entries, user_id, _Entry(applied, value, owned.key(user_id)))
+
+    def _owned(self, partition: int) -> _Partition:
+        owned = self._partitions.get(partition)
+        if owned is None:
+            raise BrokerUnavailable(f"user states of partition {partition} were dropped: it was reassigned")
+        return owned
 
 
 def _latest(partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> dict[str, _Entry]:
-    entries: dict[str, _Entry] = {}
+    by_key: dict[bytes, bytes] = {}
     for key, value in records:
         if value is None:
-            entries.pop(key.decode(), None)
-            continue
+            by_key.pop(key, None)
+        else:
+            by_key[key] = value
+    entries: dict[str, _Entry] = {}
+    for key, value in by_key.items():
         try:
             # The whole state, not only its head: one that can't be used must show now and not in the midst of a run.
             state = decode_state(value)
@@ -82,13 +121,13 @@ def _latest(partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> di
                 raise ConfigurationError(
                     f"changelog partition {partition}: {error}; run the version that wrote it"
                 ) from error
-            log.error("changelog partition %d, user %r starts anew: %s", partition, key, error)
+            log.error("changelog partition %d, key %r starts anew: %s", partition, key, error)
             continue
-        _keep(entries, state.user_id, state.applied, value)
+        _keep(entries, state.user_id, _Entry(state.applied, value, key))
     return entries
 
 
-def _keep(entries: dict[str, _Entry], user_id: str, applied: int, value: bytes) -> None:
+def _keep(entries: dict[str, _Entry], user_id: str, entry: _Entry) -> None:
     known = entries.get(user_id)
-    if known is None or applied >= known[0]:
-        entries[user_id] = (applied, value)
+    if known is None or entry.applied >= known.applied:
+        entries[user_id] = entry

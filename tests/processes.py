@@ -1,10 +1,12 @@
 """Worker processes that a test starts, and always ends by their pid."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from topology.settings import Settings, environment
 
@@ -13,8 +15,11 @@ class Processes:
     def __init__(self) -> None:
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, settings: Settings, *arguments: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([sys.executable, *arguments], env=environment(settings))
+    def start(self, settings: Settings, *arguments: str, log: Path | None = None) -> subprocess.Popen[bytes]:
+        with (log or Path(os.devnull)).open("ab") as out:
+            process = subprocess.Popen(
+                [sys.executable, *arguments], env=environment(settings), stderr=out if log else None
+            )
         self._running.append(process)
         return process
 

@@ -58,14 +58,18 @@ class RunConsumer(driver.Consumer):
         self._pending: defaultdict[TP, deque[_Part]] = defaultdict(deque)
         self._due: dict[TP, int] = {}
         self._asked_again: dict[TP, int] = {}
+        self._draining = False
 
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Yield what was fetched as one message."""
+        if self._draining:
+            await self.sleep(timeout)
+            return
         fetched, active = await self._wait_next_records(timeout)
-        if fetched is None or self.should_stop:
+        if fetched is None or self.should_stop or self._draining:
             return
         if not self.flow_active:
             # A partition may be revoked while we ask for its committed offset; the rebalance that follows seeks again.
@@ -110,6 +114,13 @@ class RunConsumer(driver.Consumer):
     def queued(self) -> int:
         """Runs handed over and not yet done."""
         return len({id(part.run) for pending in self._pending.values() for part in pending if not part.run.done})
+
+    async def drain(self, within_s: float) -> None:
+        """Hand over nothing more, and return when all that was handed over is done, or after `within_s` seconds."""
+        self._draining = True
+        deadline = self.loop.time() + within_s
+        while self.queued and self.loop.time() < deadline:
+            await self.sleep(0.02)
 
     async def perform_seek(self) -> None:
         """Go back to the committed offsets, or to the beginning; runs handed over before count for nothing."""

@@ -46,6 +46,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     session_timeout_s: Annotated[float, Meta(ge=6, description="a worker silent for so long loses its partitions")] = (
         10.0
     )
+    drain_s: Annotated[float, Meta(ge=0, le=300, description="for runs in hand when a worker is told to stop")] = 10.0
     max_age_days: Annotated[float, Meta(gt=0, description="older videos are no candidates")] = 90.0
     metrics_port: Annotated[int, Meta(ge=0, le=65_535, description="0 picks a free port and logs it")] = 0
 

@@ -10,10 +10,12 @@ import faust
 from prometheus_client import start_http_server
 
 from schemas.errors import ConfigurationError
+from topology.runs import RunConsumer
 from topology.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 Crash = Callable[[BaseException], None]
 
 
@@ -27,7 +29,10 @@ class RoleApp:
 
 
 def run_worker(settings: Settings, build: Callable[[], RoleApp]) -> None:
-    """Run what `build` makes until SIGTERM or SIGINT; raise what made it crash."""
+    """Run what `build` makes until SIGTERM or SIGINT; raise what made it crash.
+
+    On the first signal the runs in hand are finished, for as long as the settings allow, and committed.
+    """
     logging.getLogger("aiokafka").setLevel(logging.WARNING)  # its debug calls alone cost 15 % of a consumer
     asyncio.run(_run(settings, build))
 
@@ -35,8 +40,14 @@ def run_worker(settings: Settings, build: Callable[[], RoleApp]) -> None:
 async def _run(settings: Settings, build: Callable[[], RoleApp]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+
+    def stop_once() -> None:
+        stop.set()
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)  # the second ends the process at once; what it had in hand comes again
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop_once)
     try:
         server, thread = start_http_server(settings.metrics_port)
     except OSError as error:
@@ -57,6 +68,9 @@ async def _run(settings: Settings, build: Callable[[], RoleApp]) -> None:
         await _first(stop.wait(), role.app.wait_until_stopped())
         if role.app.crash_reason is not None:
             failures.append(role.app.crash_reason)
+        elif isinstance(role.app.consumer, RunConsumer):
+            log.info("finishing what is in hand")
+            await role.app.consumer.drain(settings.drain_s)
     finally:
         log.info("stopping")
         await role.app.stop()

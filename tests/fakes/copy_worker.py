@@ -1,6 +1,12 @@
-"""A worker whose stage copies uploads to annotations as they are: the consuming piece alone."""
+"""A worker whose stage copies uploads to annotations as they are: the consuming piece alone.
 
+With the argument "stuck" it never gets done with its first run.
+"""
+
+import asyncio
+import logging
 import os
+import sys
 
 from streams.delivery import Delivery
 from streams.record import Effects, Message, Record
@@ -23,6 +29,9 @@ class CopyStage(Stage[bytes]):
         return record.value or b""
 
     async def process(self, items: list[Item[bytes]]) -> Effects:
+        if "stuck" in sys.argv:
+            logging.warning("in hand for ever")
+            await asyncio.Event().wait()
         return Effects(messages=[Message(self._target, item.event, item.event) for item in items])
 
 
@@ -38,5 +47,6 @@ def build(settings: Settings) -> RoleApp:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
     settings = read_settings(os.environ)
     run_worker(settings, lambda: build(settings))

@@ -16,8 +16,8 @@ def state(user_id: str, applied: int) -> UserState:
     return apply(None, watch(user_id=user_id), applied, None, satisfaction)
 
 
-def record(user_id: str, applied: int) -> tuple[bytes, bytes]:
-    return user_id.encode(), encode_state(state(user_id, applied))
+def record(user_id: str, applied: int, term: str = "") -> tuple[bytes, bytes]:
+    return f"{user_id}{term}".encode(), encode_state(state(user_id, applied))
 
 
 class Changelog:
@@ -40,8 +40,38 @@ async def recovered(*records: tuple[bytes, bytes | None]) -> UserStates:
 
 @pytest.mark.parametrize("offsets", [(3, 7), (7, 3)])
 async def test_the_highest_applied_offset_wins_and_not_the_latest_record(offsets: tuple[int, int]):
-    states = await recovered(*(record("u", offset) for offset in offsets))
+    states = await recovered(*(record("u", offset, term=f"-{offset}") for offset in offsets))
     assert states.get(0, "u") == state("u", 7)
+
+
+async def test_an_owner_that_wakes_after_it_was_replaced_can_not_undo_what_came_after():
+    log: list[tuple[bytes, bytes | None]] = []
+
+    async def recover(_: int) -> Iterable[tuple[bytes, bytes | None]]:
+        return list({**dict(log)}.items())  # as compacted as can be: the last record of each key
+
+    zombie, heir = UserStates(recover), UserStates(recover)
+    await zombie.ensure(0)
+    log += zombie.changes(0, "u", encode_state(state("u", 3)))
+    zombie.put(0, "u", 3, encode_state(state("u", 3)))
+    late = zombie.changes(0, "u", encode_state(state("u", 5)))
+    await heir.ensure(0)
+    assert heir.get(0, "u") == state("u", 3)
+    log += heir.changes(0, "u", encode_state(state("u", 9)))
+    log += late
+    third = UserStates(recover)
+    await third.ensure(0)
+    assert third.get(0, "u") == state("u", 9)
+
+
+async def test_a_user_has_one_key_in_the_changelog_once_written_by_a_new_owner():
+    old = record("u", 4, term="-old")
+    states = await recovered(old)
+    first = states.changes(0, "u", encode_state(state("u", 5)))
+    assert [value is None for _, value in first] == [False, True]
+    assert first[1][0] == old[0]
+    states.put(0, "u", 5, encode_state(state("u", 5)))
+    assert [key for key, _ in states.changes(0, "u", encode_state(state("u", 6)))] == [first[0][0]]
 
 
 async def test_a_user_without_a_record_has_no_state():

@@ -4,6 +4,7 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
@@ -12,7 +13,7 @@ from streams.record import Message
 from tests.processes import Processes, wait_until
 from topology.kafka import Committed, make_consumer
 from topology.producer import ConfirmedProducer
-from topology.settings import Settings
+from topology.settings import Settings, with_changes
 from topology.topics import ANNOTATIONS, VIDEO_UPLOADS
 
 WORKER = "tests/fakes/copy_worker.py"
@@ -93,7 +94,7 @@ def test_workers_that_come_and_go_lose_nothing(settings: Settings, processes: Pr
     wait_until(lambda: committed(settings) == RECORDS, 30, "all offsets committed")
 
 
-def test_sigterm_in_the_middle_exits_cleanly_and_the_next_worker_goes_on(
+def test_after_sigterm_in_the_middle_the_next_worker_goes_on_where_it_ended(
     settings: Settings, processes: Processes, copies: Copies
 ) -> None:
     produce(settings, 0, RECORDS)
@@ -104,3 +105,24 @@ def test_sigterm_in_the_middle_exits_cleanly_and_the_next_worker_goes_on(
     processes.start(settings, WORKER)
     wait_until(everything(copies, RECORDS), 60, "all records copied")
     wait_until(lambda: committed(settings) == RECORDS, 15, "all offsets committed")
+    assert set(copies.seen.values()) == {1}, "the first worker finished and committed what it had in hand"
+
+
+def test_a_second_sigterm_ends_a_worker_that_can_not_finish_and_its_records_come_again(
+    settings: Settings, processes: Processes, copies: Copies, tmp_path: Path
+) -> None:
+    produce(settings, 0, 100)
+    log = tmp_path / "log"
+    patient = with_changes(settings, drain_s=300)
+    worker = processes.start(patient, WORKER, "stuck", log=log)
+    reader = Committed(settings, "annotate", VIDEO_UPLOADS)
+    wait_until(lambda: "in hand for ever" in log.read_text(), 30, "the worker has its run in hand")
+    worker.send_signal(signal.SIGTERM)
+    wait_until(lambda: "finishing what is in hand" in log.read_text(), 10, "the first signal is noticed")
+    assert worker.poll() is None
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == -signal.SIGTERM
+    assert reader.count() == 0
+    reader.close()
+    processes.start(settings, WORKER)
+    wait_until(everything(copies, 100), 60, "all records copied")
