@@ -13,6 +13,7 @@ from streams.delivery import Delivery
 from streams.record import Record
 from streams.stage import Stage
 from topology.runs import RawRecord, Run, RunConsumer, RunTransport
+from topology.security import faust_credentials
 from topology.settings import Role, Settings
 
 # One run waits while one is worked on; what comes meanwhile makes the next one larger.
@@ -35,6 +36,7 @@ def stage_app(
         settings.group(role),
         broker=settings.broker,
         autodiscover=False,
+        broker_credentials=faust_credentials(settings),
         broker_commit_interval=settings.commit_interval_s,
         broker_heartbeat_interval=settings.session_timeout_s / 4,
         broker_max_poll_records=settings.run_limit(role),

@@ -9,6 +9,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 
 from schemas.errors import BrokerUnavailable
 from streams.record import Record
+from topology.security import confluent_security
 from topology.settings import Role, Settings
 
 _TIMEOUT_S = 10.0
@@ -21,7 +22,7 @@ _log = logging.getLogger("librdkafka")
 def client_config(settings: Settings, **more: Any) -> dict[str, Any]:
     """Return the configuration of a client, with `more` on top (dots written as underscores)."""
     own = {name.replace("_", "."): value for name, value in more.items()}
-    return {"bootstrap.servers": settings.bootstrap, "logger": _log, **own}
+    return {"bootstrap.servers": settings.bootstrap, "logger": _log, **confluent_security(settings), **own}
 
 
 def make_consumer(settings: Settings, group: str) -> Consumer:

@@ -11,7 +11,8 @@ from msgspec import Meta, Struct
 from schemas.errors import ConfigurationError
 
 PREFIX = "VIBESTREAM_"
-_KEY = "gemini_api_key"  # the one setting that has a name of its own in the environment, and is never shown
+# Never shown. The Gemini key goes by the name that its other tools use.
+_SECRETS = {"gemini_api_key": "GEMINI_API_KEY", "kafka_password": PREFIX + "KAFKA_PASSWORD"}
 Role = Literal["annotate", "review", "store", "session"]
 ROLES: tuple[Role, ...] = ("annotate", "review", "store", "session")
 
@@ -24,6 +25,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     broker: Annotated[str, Meta(pattern=r"^kafka://[^/\s]+$", description="kafka://host:port[,host:port]")] = (
         "kafka://127.0.0.1:9092"
     )
+    kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    kafka_ca_file: Annotated[str, Meta(description="PEM; empty: the system's authorities")] = ""
+    kafka_cert_file: Annotated[str, Meta(description="PEM, the client's own where the broker asks")] = ""
+    kafka_key_file: Annotated[str, Meta(description="PEM, the key of that certificate")] = ""
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_username: str = ""
+    kafka_password: str = ""
     topic_prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]*$", max_length=100)] = ""
     partitions: Annotated[int, Meta(ge=1, le=10_000, description="of each topic that `topics ensure` creates")] = 4
     replication: Annotated[int, Meta(ge=1, le=10)] = 1
@@ -34,7 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     llm: Annotated[Literal["gemini", "local"], Meta(description="who reviews uncertain attributes")] = "local"
     gemini_model: Annotated[str, Meta(min_length=1)] = "gemini-2.5-flash"
     gemini_base_url: str = ""
-    gemini_api_key: Annotated[str, Meta(description="read from GEMINI_API_KEY")] = ""
+    gemini_api_key: str = ""
     max_run: Annotated[int, Meta(ge=1, le=10_000, description="records that a stage takes at once")] = 1_000
     max_review_run: Annotated[int, Meta(ge=1, le=1_000, description="the same for review, where each costs a call")] = (
         32
@@ -51,17 +59,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     metrics_port: Annotated[int, Meta(ge=0, le=65_535, description="0 picks a free port and logs it")] = 0
 
     def __repr__(self) -> str:
-        """Show every setting but the key."""
-        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != _KEY}
+        """Show every setting but the secrets."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name not in _SECRETS}
         return f"Settings({shown})"
 
     def lines(self) -> list[str]:
-        """Return one line per setting: variable, value, and what it is."""
+        """Return one line per setting: variable, value (whether it is set, of a secret), and what it is."""
         fields = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
         return [
-            f"{PREFIX}{name.upper()}={getattr(self, name)}  {fields[name].get('description', '')}".rstrip()
+            f"{_variable(name)}={_shown(name, getattr(self, name))}  {fields[name].get('description', '')}".rstrip()
             for name in self.__struct_fields__
-            if name != _KEY
         ]
 
     @property
@@ -94,23 +101,17 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         ConfigurationError: a value is malformed or out of range, or a VIBESTREAM_ variable names no setting.
 
     """
-    raw: dict[str, str] = {}
-    for variable, value in environ.items():
-        if variable.startswith(PREFIX) and not variable.startswith(PREFIX + "TEST_"):
-            name = variable.removeprefix(PREFIX).lower()
-            if name not in Settings.__struct_fields__ or name == _KEY:
-                known = ", ".join(PREFIX + field.upper() for field in Settings.__struct_fields__)
-                raise ConfigurationError(f"{variable} is no setting; there are: {known}")
-            raw[name] = value
-    if "GEMINI_API_KEY" in environ:
-        raw[_KEY] = environ["GEMINI_API_KEY"]
+    names = {_variable(name): name for name in Settings.__struct_fields__}
+    for variable in environ:
+        if variable.startswith(PREFIX) and variable not in names and not variable.startswith(PREFIX + "TEST_"):
+            raise ConfigurationError(f"{variable} is no setting; there are: {', '.join(names)}")
+    raw = {name: environ[variable] for variable, name in names.items() if variable in environ}
     try:
         return msgspec.convert(raw, Settings, strict=False)
     except msgspec.ValidationError as error:
-        field = str(error).rpartition("$.")[2].rstrip("`")
-        given = "" if field == _KEY else f"={raw.get(field, '')!r}"
+        name = str(error).rpartition("$.")[2].rstrip("`")
         reason = str(error).partition(" - at ")[0]
-        raise ConfigurationError(f"{PREFIX}{field.upper()}{given}: {reason}") from error
+        raise ConfigurationError(f"{_variable(name)}={_shown(name, raw.get(name))!r}: {reason}") from error
 
 
 def with_changes(settings: Settings, **changes: object) -> Settings:
@@ -121,6 +122,13 @@ def with_changes(settings: Settings, **changes: object) -> Settings:
 def environment(settings: Settings) -> dict[str, str]:
     """Return this process's environment with `settings` in it, for a worker process."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    own = {PREFIX + name.upper(): str(getattr(settings, name)) for name in Settings.__struct_fields__ if name != _KEY}
-    key = {"GEMINI_API_KEY": settings.gemini_api_key} if settings.gemini_api_key else {}
-    return {**inherited, **own, **key}
+    own = {_variable(name): str(getattr(settings, name)) for name in Settings.__struct_fields__}
+    return {**inherited, **own}
+
+
+def _variable(name: str) -> str:
+    return _SECRETS.get(name, PREFIX + name.upper())
+
+
+def _shown(name: str, value: object) -> object:
+    return ("(set)" if value else "") if name in _SECRETS else value
