@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 REAL ?= ../shared/data
 
-.PHONY: help install demo demo-real test check student asyncapi clean
+.PHONY: help install demo demo-real test test-faults soak test-kafka check student asyncapi clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,7 +24,18 @@ demo-real: install  ## the same with the real KuaiRand watch log in REAL (defaul
 	$(BIN)/vibestream demo --real $(REAL)
 
 test: install  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore tests/faults
+
+test-faults: install  ## kill, freeze, restart and scale the workers under load; some five minutes
+	$(BIN)/python -m pytest tests/faults
+
+EVENTS ?= 1000000
+KILLS ?= 50
+soak: install  ## a million events and fifty kills, then one line of arithmetic; EVENTS= and KILLS= for a shorter one
+	$(BIN)/python -m tests.faults.soak --events $(EVENTS) --kills $(KILLS)
+
+test-kafka: install  ## run the tests that use a broker on Apache Kafka (Java 17 and Maven; no containers)
+	VIBESTREAM_TEST_BROKER=kafka $(BIN)/python -m pytest tests/topology
 
 check: install  ## lint and types
 	$(BIN)/ruff format --check .

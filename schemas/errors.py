@@ -3,7 +3,8 @@
 VibestreamError
 ├── ConfigurationError     the operator can mend it: setting, catalogue, bundle, broker address
 │   ├── CatalogueError     the attribute catalogue is malformed
-│   └── BundleError        a student bundle is missing, damaged or does not fit this machine
+│   ├── BundleError        a student bundle is missing, damaged or does not fit this machine
+│   └── DamagedTable       files of the attribute table are gone or cut short
 ├── InvalidRecord          one record can't be used; it goes to dead-letters with its `kind`
 └── Unavailable            a service is away for now; the work is tried again, nothing is dropped
     ├── BrokerUnavailable
@@ -32,6 +33,18 @@ class CatalogueError(ConfigurationError):
 
 class BundleError(ConfigurationError):
     """A student bundle is missing, damaged, or can't run as asked."""
+
+
+class DamagedTable(ConfigurationError):
+    """Files of the table are gone or cut short; no later try will help."""
+
+    def __init__(self, uri: str, name: str, what: str) -> None:
+        super().__init__(
+            f"table {name!r} at {uri} is damaged: {what}. Stop the store workers and delete "
+            f"{uri.rstrip('/')}/{name}.lance;"
+            " then run `vibestream store restore` with a backup and replay the annotations since, or replay the"
+            " annotations topic from its beginning"
+        )
 
 
 class InvalidRecord(VibestreamError):

@@ -29,7 +29,7 @@ class Message(NamedTuple):
     """
 
     topic: str
-    key: bytes
+    key: bytes | None
     value: bytes | None
     headers: Headers = ()
     partition: int | None = None

@@ -1,4 +1,5 @@
 import asyncio
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future
 from threading import Thread
@@ -6,6 +7,7 @@ from threading import Thread
 import pytest
 
 from tests.fakes.gemini_server import GeminiServer, gemini_server
+from tests.kafka.cluster import kafka_cluster
 from tests.processes import Processes
 from topology.broker import embedded_broker
 from topology.settings import Settings
@@ -14,8 +16,16 @@ from topology.topics import ensure_topics
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[str]:
-    with embedded_broker() as url:
-        yield url
+    """The URL of what VIBESTREAM_TEST_BROKER names: nothing (embedded), kafka, kafka3 or kafka://host:port."""
+    match os.environ.get("VIBESTREAM_TEST_BROKER", ""):
+        case "":
+            with embedded_broker() as url:
+                yield url
+        case "kafka" | "kafka3" as name:
+            with kafka_cluster(3 if name == "kafka3" else 1) as cluster:
+                yield cluster.url
+        case url:
+            yield url
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
 from schemas.errors import BrokerUnavailable
 from streams.record import Message
-from topology.kafka import make_consumer
+from topology.kafka import make_consumer, partitions_of
 from topology.settings import Settings
 
 # Not a key that any record has: ids have no control characters in front, and compaction keeps one marker a partition.
@@ -44,6 +44,7 @@ class Changelog:
         consumer = make_consumer(self._settings, f"{self._topic}-recovery")
         records: list[tuple[bytes, bytes | None]] = []
         try:
+            partitions_of(consumer, self._settings, self._topic)  # without it, librdkafka waits half a second to assign
             consumer.assign([TopicPartition(self._topic, partition, OFFSET_BEGINNING)])
             while True:
                 batch = consumer.consume(10_000, timeout=0.1) or consumer.consume(1, timeout=_QUIET_S)

@@ -10,7 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 from schemas.annotation import Annotation
 from schemas.errors import BrokerUnavailable, InvalidRecord
 from schemas.wire import Decoder
-from topology.kafka import make_consumer, partitions_of
+from topology.kafka import committed_offsets, make_consumer, partitions_of
 from topology.settings import Settings
 from topology.topics import ANNOTATIONS
 
@@ -37,8 +37,8 @@ class AnnotationFollower:
     def _stored_offsets(self, settings: Settings) -> list[TopicPartition]:
         partitions = partitions_of(self._consumer, settings, self._topic)
         try:
-            committed = self._consumer.committed(
-                [TopicPartition(self._topic, partition) for partition in partitions], timeout=_TIMEOUT_S
+            committed = committed_offsets(
+                self._consumer, [TopicPartition(self._topic, partition) for partition in partitions]
             )
         except KafkaException as error:
             raise BrokerUnavailable(f"{settings.broker}: {self._topic}: {error.args[0].str()}") from error
@@ -46,6 +46,10 @@ class AnnotationFollower:
             TopicPartition(self._topic, tp.partition, tp.offset if tp.offset >= 0 else OFFSET_BEGINNING)
             for tp in committed
         ]
+
+    def rewind(self) -> None:
+        """Follow from the beginning instead."""
+        self._from = [TopicPartition(self._topic, tp.partition, OFFSET_BEGINNING) for tp in self._from]
 
     def start(self, sink: Sink, on_failure: Callable[[BaseException], None]) -> None:
         """Start following; `sink` and `on_failure` run on the calling event loop."""

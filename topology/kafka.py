@@ -5,7 +5,7 @@ import time
 from collections.abc import Generator
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas.errors import BrokerUnavailable
 from streams.record import Record
@@ -14,6 +14,12 @@ from topology.settings import Role, Settings
 
 _TIMEOUT_S = 10.0
 _BATCH = 5_000
+# A group's coordinator is not there at once on a new cluster, and moves when a broker ends.
+_NO_COORDINATOR_YET = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
 
 # librdkafka writes to stderr unless it is given a logger.
 _log = logging.getLogger("librdkafka")
@@ -25,7 +31,7 @@ def client_config(settings: Settings, **more: Any) -> dict[str, Any]:
     return {"bootstrap.servers": settings.bootstrap, "logger": _log, **confluent_security(settings), **own}
 
 
-def make_consumer(settings: Settings, group: str) -> Consumer:
+def make_consumer(settings: Settings, group: str, **more: Any) -> Consumer:
     """Return a consumer for `assign`: it never joins its group and never commits; the group is for reading offsets."""
     return Consumer(
         client_config(
@@ -34,6 +40,7 @@ def make_consumer(settings: Settings, group: str) -> Consumer:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_wait_max_ms=20,
+            **more,
         )
     )
 
@@ -44,11 +51,12 @@ def read_topic(settings: Settings, name: str, quiet_s: float = 2.0) -> Generator
     The end is where nothing more came for `quiet_s` after the broker's own end offset, which some brokers put too low.
 
     Raises:
-        BrokerUnavailable: the broker does not answer, or the topic is not there.
+        BrokerUnavailable: the broker does not answer or falls silent before the end, or the topic is not there.
 
     """
     topic = settings.topic(name)
-    consumer = make_consumer(settings, f"{topic}-read")
+    # The last offsets may have no record (compacted, expired, a transaction marker): the consumer says when it is past.
+    consumer = make_consumer(settings, f"{topic}-read", enable_partition_eof=True)
     try:
         partitions = partitions_of(consumer, settings, topic)
         ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=_TIMEOUT_S)[1] for p in partitions}
@@ -57,15 +65,21 @@ def read_topic(settings: Settings, name: str, quiet_s: float = 2.0) -> Generator
         while any(end > 0 for end in ends.values()) or time.monotonic() - last < quiet_s:
             for message in consumer.consume(_BATCH, timeout=0.1):
                 error = message.error()
+                partition, offset = message.partition() or 0, message.offset() or 0
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                    if offset >= ends[partition]:
+                        ends[partition] = 0
+                    continue
                 if error is not None:
                     raise BrokerUnavailable(f"{topic}: {error.str()}")
-                partition, offset = message.partition() or 0, message.offset() or 0
                 if offset + 1 >= ends[partition]:
                     ends[partition] = 0
                 last = time.monotonic()
-                yield Record(topic, partition, offset, message.timestamp()[1], message.key(), message.value())
+                headers: Any = message.headers() or ()
+                stamp = message.timestamp()[1]
+                yield Record(topic, partition, offset, stamp, message.key(), message.value(), tuple(headers))
             if time.monotonic() - last > _TIMEOUT_S:
-                break  # the end lies in records that compaction or a transaction took away
+                raise BrokerUnavailable(f"{settings.broker}: {topic}: silent for {_TIMEOUT_S:.0f} s before its end")
     except KafkaException as error:
         raise BrokerUnavailable(f"{settings.broker}: {topic}: {error.args[0].str()}") from error
     finally:
@@ -91,6 +105,23 @@ def partitions_of(consumer: Consumer, settings: Settings, topic: str) -> list[in
     return sorted(found.partitions)
 
 
+def committed_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """Return `partitions` with the offsets that the consumer's group has committed; below 0 where it has none.
+
+    Raises:
+        KafkaException: the broker does not answer.
+
+    """
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            return consumer.committed(partitions, timeout=_TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_COORDINATOR_YET or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 class Committed:
     """How many records of a topic a role has finished and committed."""
 
@@ -109,7 +140,7 @@ class Committed:
 
         """
         try:
-            return sum(max(tp.offset, 0) for tp in self._consumer.committed(self._partitions, timeout=_TIMEOUT_S))
+            return sum(max(tp.offset, 0) for tp in committed_offsets(self._consumer, self._partitions))
         except KafkaException as error:
             raise BrokerUnavailable(f"{self._about}: {error.args[0].str()}") from error
 

@@ -43,10 +43,20 @@ def bundle_path(settings: Settings) -> Path:
     return Path(settings.bundle) if settings.bundle else default_bundle()
 
 
+def student_dim(settings: Settings) -> int:
+    """Return the dimension of the student's embeddings."""
+    return load_bundle(bundle_path(settings)).manifest.dim
+
+
 def open_table(settings: Settings, catalogue: Catalogue) -> AttributeTable:
-    """Open the attribute table for the student's embeddings."""
-    dim = load_bundle(bundle_path(settings)).manifest.dim
-    return AttributeTable.open(settings.store_uri, catalogue, dim)
+    """Open the attribute table for the student's embeddings; create it if it is not there."""
+    return AttributeTable.open(
+        settings.store_uri,
+        catalogue,
+        student_dim(settings),
+        storage_options=settings.storage_options,
+        deadline_s=settings.store_deadline_s,
+    )
 
 
 def build(settings: Settings, role: Role) -> RoleApp:
@@ -98,8 +108,10 @@ def _review(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduce
     app = stage_app(settings, "review", settings.topic(REVIEW_REQUESTS), stage, Delivery(stage, producer.produce))
 
     async def close() -> None:
-        await stage.close()
-        producer.close()
+        try:
+            await stage.close()
+        finally:
+            producer.close()
 
     return RoleApp(app, close)
 
@@ -109,8 +121,10 @@ def _store(settings: Settings, catalogue: Catalogue, producer: ConfirmedProducer
     app = stage_app(settings, "store", settings.topic(ANNOTATIONS), stage, Delivery(stage, producer.produce))
 
     async def close() -> None:
-        await stage.close()
-        producer.close()
+        try:
+            await stage.close()
+        finally:
+            producer.close()
 
     return RoleApp(app, close)
 
@@ -122,9 +136,18 @@ def _session(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduc
         return await asyncio.to_thread(changelog.read, partition)
 
     follower = AnnotationFollower(settings)  # notes its position before the table is read: nothing falls between
-    table = open_table(settings, catalogue)
-    snapshot = Snapshot(catalogue, table.dim)
-    snapshot.load(table.read(snapshot.columns))
+    snapshot = Snapshot(catalogue, student_dim(settings))
+    table = AttributeTable.open_existing(
+        settings.store_uri,
+        catalogue,
+        snapshot.dim,
+        storage_options=settings.storage_options,
+        deadline_s=settings.store_deadline_s,
+    )
+    if table is None:
+        follower.rewind()  # the store has not begun: all there is lies in the topic
+    else:
+        snapshot.load(table.read(snapshot.columns))
     states = UserStates(recover)
     stage = SessionStage(
         snapshot,

@@ -36,6 +36,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     partitions: Annotated[int, Meta(ge=1, le=10_000, description="of each topic that `topics ensure` creates")] = 4
     replication: Annotated[int, Meta(ge=1, le=10)] = 1
     store_uri: Annotated[str, Meta(min_length=1, description="LanceDB: a folder or an object store")] = ".data/lancedb"
+    store_endpoint: Annotated[str, Meta(description="of an S3-compatible store; credentials: AWS_*")] = ""
+    store_region: str = ""
+    store_allow_http: Annotated[bool, Meta(description="let the endpoint be http://")] = False
+    store_virtual_hosted: Annotated[bool, Meta(description="the bucket is part of the host's name")] = False
+    store_deadline_s: Annotated[float, Meta(gt=0, description="for each call to the store")] = 60.0
     catalogue: Annotated[str, Meta(description="TOML file of attributes; empty: the one that ships")] = ""
     bundle: Annotated[str, Meta(description="folder of the student bundle; empty: the one that ships")] = ""
     provider: Literal["cpu", "cuda"] = "cpu"
@@ -80,6 +85,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     def catalogue_path(self) -> Path | None:
         """The catalogue's file, None for the one that ships."""
         return Path(self.catalogue) if self.catalogue else None
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        """What LanceDB is told of an S3-compatible store; empty for the defaults. Never holds credentials."""
+        options = {
+            "aws_endpoint": self.store_endpoint,
+            "aws_region": self.store_region,
+            "allow_http": "true" if self.store_allow_http else "",
+            "aws_virtual_hosted_style_request": "true" if self.store_virtual_hosted else "",
+        }
+        return {name: value for name, value in options.items() if value}
 
     def topic(self, name: str) -> str:
         """Return the full name of a topic."""

@@ -1,5 +1,6 @@
 """The topics: names, keys, clean-up; and their creation."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,7 +75,7 @@ def ensure_topics(settings: Settings) -> Sequence[str]:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise ConfigurationError(f"topic {name} can't be created: {error.args[0].str()}") from error
-    now = _partitions(admin, settings)
+    now = _when_all_are_there(admin, settings)
     events, states = now.get(settings.topic(WATCH_EVENTS)), now.get(settings.topic(USER_STATES))
     if events != states:
         raise ConfigurationError(
@@ -82,6 +83,21 @@ def ensure_topics(settings: Settings) -> Sequence[str]:
             "they must be equal: add partitions to the smaller one while no session worker runs"
         )
     return [settings.topic(spec.name) for spec in missing]
+
+
+def _when_all_are_there(admin: AdminClient, settings: Settings) -> dict[str, int]:
+    # A created topic is known to the controller; the broker that we ask hears of it a little later.
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        found = _partitions(admin, settings)
+        missing = [settings.topic(spec.name) for spec in TOPICS if settings.topic(spec.name) not in found]
+        if not missing:
+            return found
+        if time.monotonic() > deadline:
+            raise BrokerUnavailable(
+                f"{settings.broker} does not show {', '.join(missing)} {_TIMEOUT_S:.0f} s after it made them"
+            )
+        time.sleep(0.02)
 
 
 def _partitions(admin: AdminClient, settings: Settings) -> dict[str, int]:

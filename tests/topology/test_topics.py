@@ -2,6 +2,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from schemas.errors import BrokerUnavailable
+from tests.processes import wait_until
 from topology.broker import free_port
 from topology.kafka import client_config
 from topology.settings import Settings, with_changes
@@ -23,6 +24,7 @@ def test_the_changelog_gets_as_many_partitions_as_its_events(broker: str) -> Non
     from confluent_kafka.cimpl import NewTopic
 
     admin.create_topics([NewTopic("changelog-watch-events", num_partitions=5)])["changelog-watch-events"].result()
+    wait_until(lambda: "changelog-watch-events" in admin.list_topics(timeout=10).topics, 10, "the topic is shown")
     ensure_topics(settings)
     assert len(admin.list_topics(timeout=10).topics["changelog-user-states"].partitions) == 5
 
