@@ -33,6 +33,12 @@ R = TypeVar("R")
 WATCHES_PER_LIST = 3
 
 
+def list_is_due(before: UserState | None, after: UserState) -> bool:
+    """Tell whether the watch between two states of a user calls for a list."""
+    first = before is None or before.session_id != after.session_id
+    return first or after.watches_since_list >= WATCHES_PER_LIST
+
+
 @dataclass
 class _Run:
     """What a run would change, until it is confirmed."""
@@ -121,8 +127,7 @@ class SessionStage(Stage[WatchEvent]):
         after = apply(before, event, record.offset, self._snapshot.view(event.video_id), self._satisfaction)
         if after is before:
             return
-        first = before is None or before.session_id != event.session_id
-        if first or after.watches_since_list >= WATCHES_PER_LIST:
+        if list_is_due(before, after):
             after = replace(after, watches_since_list=0)
             run.lists.append(self._list(after, event, max(now_ms(), record.timestamp_ms)))
             run.visible_ms.append(record.timestamp_ms)

@@ -3,21 +3,25 @@
 import asyncio
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
+from models.satisfaction import satisfaction
 from schemas.attributes import load_catalogue
 from schemas.events import WatchEvent
 from schemas.user_state import UserState
 from schemas.wire import Decoder
-from streams.candidates import SessionStage
+from streams.candidates import list_is_due
 from streams.record import Record
 from streams.snapshot import Snapshot
 from streams.user_states import UserStates
+from streams.watch import apply
 from topology.audit import Audit, audit
 from topology.changelog import Changelog
 from topology.kafka import read_topic
 from topology.producer import ConfirmedProducer
 from topology.roles import open_table
 from topology.settings import Settings
-from topology.topics import SESSION_CANDIDATES, USER_STATES, WATCH_EVENTS
+from topology.topics import USER_STATES, WATCH_EVENTS
 
 States = dict[tuple[int, str], UserState]
 
@@ -41,26 +45,18 @@ def kept_states(settings: Settings, producer: ConfirmedProducer) -> States:
 
 def replayed_states(settings: Settings) -> States:
     """The states that one clean pass over the topic leaves, with the catalogue as it is now."""
-
-    async def empty(_: int) -> Iterable[tuple[bytes, bytes | None]]:
-        return []
-
-    async def replay() -> States:
-        table = open_table(settings, load_catalogue())
-        snapshot = Snapshot(load_catalogue(), table.dim)
-        snapshot.load(table.read(snapshot.columns))
-        states = UserStates(empty)
-        stage = SessionStage(
-            snapshot, states, candidates=SESSION_CANDIDATES, user_states=USER_STATES, dead_letters="dead-letters"
-        )
-        records = watches(settings)
-        for start in range(0, len(records), 500):
-            (await stage.run(records[start : start + 500])).confirm()
-        found = await _states(settings, states, records)
-        await stage.close()
-        return found
-
-    return asyncio.run(replay())
+    table = open_table(settings, load_catalogue())
+    snapshot = Snapshot(load_catalogue(), table.dim)
+    snapshot.load(table.read(snapshot.columns))
+    decoder, states = Decoder(WatchEvent), States()
+    for record in watches(settings):
+        event = decoder.decode(record.value or b"")
+        event = replace(event, watched_at_ms=min(event.watched_at_ms, record.timestamp_ms))
+        at = (record.partition, event.user_id)
+        before = states.get(at)
+        after = apply(before, event, record.offset, snapshot.view(event.video_id), satisfaction)
+        states[at] = replace(after, watches_since_list=0) if list_is_due(before, after) else after
+    return states
 
 
 def watches(settings: Settings) -> list[Record]:
