@@ -79,7 +79,7 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
             confirm=confirm,
         )
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Free the student."""
         self._student.close()
 

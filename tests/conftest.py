@@ -1,16 +1,14 @@
-import asyncio
 import os
 from collections.abc import Iterator
-from concurrent.futures import Future
-from threading import Thread
 
 import pytest
 
-from tests.fakes.gemini_server import GeminiServer, gemini_server
+from tests.fakes.gemini_server import GeminiServer, gemini_in_thread
 from tests.kafka.cluster import kafka_cluster
 from tests.processes import Processes
 from topology.broker import embedded_broker
-from topology.settings import Settings
+from topology.producer import ConfirmedProducer
+from topology.settings import Settings, with_changes
 from topology.topics import ensure_topics
 
 
@@ -53,20 +51,18 @@ def processes() -> Iterator[Processes]:
 @pytest.fixture
 def gemini() -> Iterator[GeminiServer]:
     """A fake Gemini in a thread of its own, so that a test may block."""
-    loop, stop = asyncio.new_event_loop(), asyncio.Event()
-    started: Future[GeminiServer] = Future()
+    with gemini_in_thread() as server:
+        yield server
 
-    async def serve() -> None:
-        async with gemini_server() as server:
-            started.set_result(server)
-            await stop.wait()
 
-    def run() -> None:
-        loop.run_until_complete(serve())
-        loop.close()
+@pytest.fixture
+def pipeline(settings: Settings, gemini: GeminiServer) -> Settings:
+    """Settings whose review asks the fake Gemini."""
+    return with_changes(settings, llm="gemini", gemini_api_key="key", gemini_base_url=gemini.url)
 
-    thread = Thread(target=run)
-    thread.start()
-    yield started.result(10)
-    loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
+
+@pytest.fixture
+def producer(pipeline: Settings) -> Iterator[ConfirmedProducer]:
+    made = ConfirmedProducer(pipeline)
+    yield made
+    made.close()

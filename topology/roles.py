@@ -1,7 +1,8 @@
 """The composition root: which stage a role runs, made of what, and bound to which topic."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from models.annotator import Annotator
@@ -79,11 +80,7 @@ def _annotate(settings: Settings, catalogue: Catalogue, producer: ConfirmedProdu
     )
     app = stage_app(settings, "annotate", settings.topic(VIDEO_UPLOADS), stage, Delivery(stage, producer.produce))
 
-    async def close() -> None:
-        stage.close()
-        producer.close()
-
-    return RoleApp(app, close)
+    return RoleApp(app, _closing(producer, stage.close))
 
 
 def make_annotator(settings: Settings, catalogue: Catalogue) -> Annotator:
@@ -107,26 +104,14 @@ def _review(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduce
     )
     app = stage_app(settings, "review", settings.topic(REVIEW_REQUESTS), stage, Delivery(stage, producer.produce))
 
-    async def close() -> None:
-        try:
-            await stage.close()
-        finally:
-            producer.close()
-
-    return RoleApp(app, close)
+    return RoleApp(app, _closing(producer, stage.close))
 
 
 def _store(settings: Settings, catalogue: Catalogue, producer: ConfirmedProducer) -> RoleApp:
     stage = StoreStage(open_table(settings, catalogue), settings.topic(DEAD_LETTERS))
     app = stage_app(settings, "store", settings.topic(ANNOTATIONS), stage, Delivery(stage, producer.produce))
 
-    async def close() -> None:
-        try:
-            await stage.close()
-        finally:
-            producer.close()
-
-    return RoleApp(app, close)
+    return RoleApp(app, _closing(producer, stage.close))
 
 
 def _session(settings: Settings, catalogue: Catalogue, producer: ConfirmedProducer) -> RoleApp:
@@ -160,12 +145,24 @@ def _session(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduc
     delivery = Delivery(stage, producer.produce)
     app = stage_app(settings, "session", settings.topic(WATCH_EVENTS), stage, delivery, on_rebalance=states.forget)
 
-    async def close() -> None:
+    async def stop_following() -> None:
         await asyncio.to_thread(follower.close)
-        await stage.close()
-        producer.close()
 
-    return RoleApp(app, close, start=lambda crash: follower.start(stage.follow, crash))
+    return RoleApp(
+        app, _closing(producer, stop_following, stage.close), start=lambda crash: follower.start(stage.follow, crash)
+    )
+
+
+def _closing(producer: ConfirmedProducer, *steps: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """Return what takes the steps in order and then closes the producer, whichever of them fails."""
+
+    async def close() -> None:
+        async with AsyncExitStack() as stack:
+            stack.callback(producer.close)
+            for step in reversed(steps):
+                stack.push_async_callback(step)
+
+    return close
 
 
 _BUILDERS: dict[Role, Callable[[Settings, Catalogue, ConfirmedProducer], RoleApp]] = {

@@ -8,9 +8,11 @@ import asyncio
 import html
 import json
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import Any
 
 from aiohttp import web
@@ -79,6 +81,30 @@ async def gemini_server() -> AsyncIterator[GeminiServer]:
     finally:
         server.released.set()
         await runner.cleanup()
+
+
+@contextmanager
+def gemini_in_thread() -> Iterator[GeminiServer]:
+    """Serve in a thread of its own, for callers that block."""
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    started: Future[GeminiServer] = Future()
+
+    async def serve() -> None:
+        async with gemini_server() as server:
+            started.set_result(server)
+            await stop.wait()
+
+    def run() -> None:
+        loop.run_until_complete(serve())
+        loop.close()
+
+    thread = Thread(target=run)
+    thread.start()
+    try:
+        yield started.result(10)
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
 
 
 async def _respond(server: GeminiServer, request: web.Request, body: Json) -> web.StreamResponse:

@@ -6,7 +6,6 @@ exits 1 if anything was lost, doubled or left unaccounted.
 """
 
 import argparse
-import asyncio
 import json
 import random
 import signal
@@ -24,7 +23,7 @@ from schemas.events import WatchEvent
 from schemas.wire import encode
 from streams.clock import now_ms
 from streams.record import Message
-from tests.fakes.gemini_server import GeminiServer, gemini_server
+from tests.fakes.gemini_server import gemini_in_thread
 from tests.faults.verdict import accounted, kept_states, replayed_states
 from tests.faults.workers import Worker, Workers
 from topology.broker import embedded_broker
@@ -58,7 +57,7 @@ def soak(events: int, kills: int, chance: random.Random) -> dict[str, float]:
     started = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="vibestream-soak-")))
-        gemini = _gemini(stack)
+        gemini = stack.enter_context(gemini_in_thread())
         settings = with_changes(
             Settings(),
             broker=stack.enter_context(embedded_broker()),
@@ -165,25 +164,6 @@ def _rss(worker: Worker) -> int:
         return int(Path(f"/proc/{worker.pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
         return 0
-
-
-def _gemini(stack: ExitStack) -> GeminiServer:
-    loop, stop = asyncio.new_event_loop(), asyncio.Event()
-    ready = threading.Event()
-    found: list[GeminiServer] = []
-
-    async def serve() -> None:
-        async with gemini_server() as server:
-            found.append(server)
-            ready.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    ready.wait(10)
-    stack.callback(thread.join)
-    stack.callback(loop.call_soon_threadsafe, stop.set)
-    return found[0]
 
 
 def _uploads(settings: Settings, count: int) -> Iterator[Message]:

@@ -24,7 +24,7 @@ from topology.demo.flow import Flow
 from topology.demo.viewers import watch_events
 from topology.producer import ConfirmedProducer
 from topology.replay import send
-from topology.settings import ROLES, Settings, with_changes
+from topology.settings import ROLES, Settings
 from topology.topics import VIDEO_UPLOADS, WATCH_EVENTS
 
 WATCHES = 3_000
@@ -80,22 +80,10 @@ def llm_down(workers: Workers, gemini: GeminiServer) -> None:
 
 
 @pytest.fixture
-def pipeline(settings: Settings, gemini: GeminiServer) -> Settings:
-    return with_changes(settings, llm="gemini", gemini_api_key="key", gemini_base_url=gemini.url)
-
-
-@pytest.fixture
 def workers(pipeline: Settings, tmp_path: Path) -> Iterator[Workers]:
     made = Workers(pipeline, tmp_path)
     yield made
     made.stop_all()
-
-
-@pytest.fixture
-def producer(pipeline: Settings) -> Iterator[ConfirmedProducer]:
-    made = ConfirmedProducer(pipeline)
-    yield made
-    made.close()
 
 
 def under_load(producer: ConfirmedProducer, messages: Sequence[Message], fault: Callable[[], None]) -> None:

@@ -1,5 +1,6 @@
 """The annotate stage with the student that ships."""
 
+import asyncio
 from collections.abc import Iterator
 
 import numpy as np
@@ -27,7 +28,7 @@ def stage() -> Iterator[AnnotateStage]:
         dead_letters="dead-letters",
     )
     yield made
-    made.close()
+    asyncio.run(made.close())
 
 
 def upload(video_id: str, title: str, uploaded_at_ms: int = NOW_MS - 1_000) -> bytes:

@@ -14,7 +14,6 @@ from schemas.wire import Decoder, encode
 from streams.attribute_table import AttributeTable
 from streams.clock import now_ms
 from streams.record import Message
-from tests.fakes.gemini_server import GeminiServer
 from tests.processes import wait_until
 from topology.audit import audit
 from topology.demo.content import load_uploads
@@ -24,7 +23,7 @@ from topology.fleet import Fleet
 from topology.kafka import read_topic
 from topology.producer import ConfirmedProducer
 from topology.roles import open_table
-from topology.settings import ROLES, Settings, with_changes
+from topology.settings import ROLES, Settings
 from topology.topics import ANNOTATIONS, DEAD_LETTERS, SESSION_CANDIDATES, VIDEO_UPLOADS, WATCH_EVENTS
 
 UPLOADS = [one.upload for one in load_uploads(now_ms())]
@@ -32,22 +31,10 @@ WATCHES = list(watch_events(load_uploads(now_ms()), 1_500, 3, now_ms()))
 
 
 @pytest.fixture
-def pipeline(settings: Settings, gemini: GeminiServer) -> Settings:
-    return with_changes(settings, llm="gemini", gemini_api_key="key", gemini_base_url=gemini.url)
-
-
-@pytest.fixture
 def fleet(pipeline: Settings, tmp_path: Path) -> Iterator[Fleet]:
     workers = Fleet(pipeline, tmp_path)
     yield workers
     workers.stop()
-
-
-@pytest.fixture
-def producer(pipeline: Settings) -> Iterator[ConfirmedProducer]:
-    made = ConfirmedProducer(pipeline)
-    yield made
-    made.close()
 
 
 def uploads(settings: Settings) -> list[Message]:
