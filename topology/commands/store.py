@@ -1,0 +1,45 @@
+"""Check, back up or restore the attribute table."""
+
+import argparse
+import json
+
+from topology.commands.parsing import Commands
+from topology.settings import Settings
+
+
+def add(commands: Commands) -> None:
+    """Register the command."""
+    store = commands.add_parser("store", help="check, back up or restore the attribute table")
+    actions = store.add_subparsers(required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="read it all; prints JSON, exits 1 if damaged or a video is there twice")
+    check.set_defaults(command=_check)
+    backup = actions.add_parser("backup", help="copy one consistent version; workers may go on")
+    backup.add_argument("to", metavar="DEST", help="a new folder, or an address in the same object store")
+    backup.set_defaults(command=_backup)
+    restore = actions.add_parser("restore", help="fill an absent or empty table; stop the store workers first")
+    restore.add_argument("source", metavar="SRC", help="what `backup` wrote")
+    restore.set_defaults(command=_restore)
+
+
+def _check(options: argparse.Namespace, settings: Settings) -> int:
+    import msgspec
+
+    from topology.store import check
+
+    found = check(settings)
+    print(json.dumps({**msgspec.to_builtins(found), "ok": found.ok}, indent=2))
+    return 0 if found.ok else 1
+
+
+def _backup(options: argparse.Namespace, settings: Settings) -> int:
+    from topology.store import backup
+
+    print(f"{backup(settings, options.to)} rows of {settings.store_uri} copied to {options.to}")
+    return 0
+
+
+def _restore(options: argparse.Namespace, settings: Settings) -> int:
+    from topology.store import restore
+
+    print(f"{restore(settings, options.source)} rows of {options.source} restored to {settings.store_uri}")
+    return 0
