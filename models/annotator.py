@@ -1,5 +1,6 @@
 """The protocol of LLM annotators: questions about videos in, one outcome per question out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,18 +11,28 @@ from schemas.events import VideoUpload
 
 @dataclass(frozen=True)
 class Question:
-    """Does this video have these attributes (ids of the catalogue)?"""
+    """Does this video have these attributes (ids of the catalogue)?
+
+    `gain` is how many wrong labels an answer is expected to set right; when money is short, it goes where that is most.
+    `alone`: the answer matters so much that no other video's text may be in the same request.
+    """
 
     upload: VideoUpload
     attributes: tuple[str, ...]
+    gain: float = math.inf
+    alone: bool = False
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One attribute: present, absent, or None where the LLM found it unclear; with the passage that shows it."""
+    """One attribute: present, absent, or None where the LLM found it unclear; with the passage that shows it.
+
+    `reason` says why it counts as unclear although the LLM said something else.
+    """
 
     label: bool | None
     evidence: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,14 @@ class Declined:
     reason: str
 
 
-Outcome = Answered | Declined
+@dataclass(frozen=True)
+class Postponed:
+    """This question was not answered this time: no money for it, or it fails while others succeed; ask it later."""
+
+    reason: str
+
+
+Outcome = Answered | Declined | Postponed
 
 
 class Annotator(Protocol):

@@ -7,12 +7,12 @@ The model takes `ids` and `mask`, int64 [n, tokens], and returns `probability`, 
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from schemas.attributes import AttributeId
+from schemas.attributes import AttributeId, Catalogue
 from schemas.errors import BundleError
 from schemas.fields import Id, Probability
 
@@ -25,16 +25,29 @@ Count = Annotated[int, Meta(ge=1)]
 
 
 class BundleAttribute(Struct, frozen=True):
-    """An attribute that the student was distilled for, and its band. hi is 1 where nothing is accepted."""
+    """An attribute that the student was distilled for, and its band. hi is 1 where nothing is accepted.
+
+    `threshold` is for who wants a yes or no of every video: there F1 was best on held-out texts. `platt` are the scales
+    of the student's logits and the offset; the model has them inside. `certified`: it is proven that the band keeps the
+    catalogue's targets, see `models.certify`; where it is not, `reason` says why.
+    """
 
     id: AttributeId
     version: Count
     lo: Probability
     hi: Probability
+    threshold: Probability
+    platt: tuple[float, ...]
+    certified: bool = False
+    reason: str | None = None
 
 
 class Training(Struct, frozen=True):
-    """Where the student comes from."""
+    """Where the student comes from.
+
+    `rows` were learned; calibration, thresholds and bands come from `heldout_rows`, which are all rows where each was
+    scored by a fit that had not seen it.
+    """
 
     data: str
     licence: str
@@ -43,10 +56,38 @@ class Training(Struct, frozen=True):
     seed: int
 
 
-class AttributeMetrics(Struct, frozen=True):
-    """One attribute on the development split; `accept` and `uncertain` are shares of all texts.
+class Proof(Struct, frozen=True):
+    """What an attribute's band gave on the texts to certify on, the LLM's errors included; unweighted shares.
 
-    `f1` is at the threshold that was best on held-out training data. `accept_precision` is the student's alone;
+    `asked` is the share of texts that the LLM was asked about, `positives` how many of them have the attribute. None:
+    there is no text to tell.
+    """
+
+    precision: float | None
+    recall: float | None
+    asked: float | None
+    positives: int
+
+
+class Certificate(Struct, frozen=True):
+    """What the certified bands rest on: `texts` labelled by people that the student has not learned.
+
+    For each attribute by itself the chance is at most `delta` that a band is called certified and misses its targets.
+    `pilot_texts`, others, only said which bands to try. `answers` says where the LLM's come from: a certificate is
+    worth nothing for an LLM that is worse.
+    """
+
+    delta: float
+    texts: Count
+    pilot_texts: Count
+    answers: str
+    attributes: dict[str, Proof]
+
+
+class AttributeMetrics(Struct, frozen=True):
+    """One attribute; `accept` and `uncertain` are shares of the texts whose label is known.
+
+    `f1` is at the threshold, and `ece` over 15 bins of equal mass. `accept_precision` is the student's alone;
     `precision` and `recall` are the cascade's, as if the LLM were always right. None: no such texts.
     """
 
@@ -61,8 +102,14 @@ class AttributeMetrics(Struct, frozen=True):
 
 
 class Metrics(Struct, frozen=True):
-    """Measured on the development split; `uncertain_any`: share of texts that cost an LLM call."""
+    """What the bundle does on `rows` texts; `uncertain_any`: share of them that cost an LLM call.
 
+    `on`: `dev` is a file that nothing was fitted or chosen on. `heldout`: there was none, so these are the held-out
+    rows, with thresholds chosen on one half and judged on the other; bands and calibration were fitted on them, too.
+    """
+
+    on: Literal["dev", "heldout"]
+    rows: Count
     macro_f1: float
     macro_ece: float
     uncertain_any: float
@@ -77,12 +124,16 @@ class Golden(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """What a bundle is. `attributes` are in the order of the model's output; `files` maps names to sha256."""
+    """What a bundle is. `attributes` are in the order of the model's output; `files` maps names to sha256.
+
+    `catalogue` holds the definitions that the student was distilled for. `certified`: every attribute is.
+    """
 
     name: Id
     version: Annotated[int, Meta(ge=1, le=2**11 - 1)]
     files: dict[str, str]
     attributes: Annotated[tuple[BundleAttribute, ...], Meta(min_length=1)]
+    catalogue: Catalogue
     certified: bool
     dim: Count
     max_tokens: Count
@@ -90,6 +141,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     training: Training
     metrics: Metrics
     golden: Golden
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +159,26 @@ def default_bundle() -> Path:
     return Path(__file__).parent / "students" / "nano" / "1"
 
 
+def load_manifest(path: Path) -> Manifest:
+    """Read the manifest of the bundle in folder `path`, and none of its other files.
+
+    Raises:
+        BundleError: it is missing, too large or malformed.
+
+    """
+    manifest_path = path / MANIFEST
+    try:
+        manifest = msgspec.json.decode(_read(manifest_path), type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BundleError(f"{manifest_path}: {error}; copy the bundle again, or rebuild it") from error
+    if set(manifest.files) != {MODEL, TOKENIZER}:
+        raise BundleError(f"{manifest_path}: files are {sorted(manifest.files)}, expected {MODEL} and {TOKENIZER}")
+    inverted = [a.id for a in manifest.attributes if a.lo > a.hi]
+    if inverted:
+        raise BundleError(f"{manifest_path}: lo is above hi for {', '.join(inverted)}; rebuild the bundle")
+    return manifest
+
+
 def load_bundle(path: Path) -> Bundle:
     """Read and verify the bundle in folder `path`.
 
@@ -115,16 +187,7 @@ def load_bundle(path: Path) -> Bundle:
             bundle; or the manifest is malformed.
 
     """
-    manifest_path = path / MANIFEST
-    try:
-        manifest = msgspec.json.decode(_read(manifest_path), type=Manifest)
-    except msgspec.MsgspecError as error:
-        raise BundleError(f"{manifest_path}: {error}; rebuild the bundle") from error
-    if set(manifest.files) != {MODEL, TOKENIZER}:
-        raise BundleError(f"{manifest_path}: files are {sorted(manifest.files)}, expected {MODEL} and {TOKENIZER}")
-    inverted = [a.id for a in manifest.attributes if a.lo > a.hi]
-    if inverted:
-        raise BundleError(f"{manifest_path}: lo is above hi for {', '.join(inverted)}; rebuild the bundle")
+    manifest = load_manifest(path)
     model, tokenizer = (_verified(path / name, manifest.files[name]) for name in (MODEL, TOKENIZER))
     if _EXTERNAL_DATA in model:
         raise BundleError(f"{path / MODEL} keeps tensors in other files, expected one file; save it without them")

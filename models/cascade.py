@@ -1,6 +1,6 @@
 """Bands: where the student decides alone and where it asks the LLM."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,21 +17,20 @@ class BandLimits(NamedTuple):
 
 
 def decide(
-    probability: NDArray[np.float32], bands: Mapping[str, BandLimits], ids: Sequence[str]
+    probability: NDArray[np.float32],
+    bands: Mapping[str, BandLimits],
+    ids: Sequence[str],
+    certified: Collection[str] = (),
 ) -> dict[str, AttributeScore]:
     """Return what the student says about one video; `probability` is [A], in the order of `ids`.
 
-    The label of an uncertain attribute is None.
+    The label of an uncertain attribute is None. Every score says whether its attribute is one of the `certified`.
     """
     scores: dict[str, AttributeScore] = {}
     for name, p in zip(ids, probability.tolist(), strict=True):
         lo, hi = bands[name]
-        if p >= hi:
-            scores[name] = AttributeScore(p=p, band="accept", label=True, source="student")
-        elif p < lo:
-            scores[name] = AttributeScore(p=p, band="reject", label=False, source="student")
-        else:
-            scores[name] = AttributeScore(p=p, band="uncertain", label=None, source="student")
+        band, label = ("accept", True) if p >= hi else ("reject", False) if p < lo else ("uncertain", None)
+        scores[name] = AttributeScore(p=p, band=band, label=label, source="student", certified=name in certified)
     return scores
 
 

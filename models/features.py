@@ -14,6 +14,9 @@ PAD = 0
 MAX_CHARACTERS = 1_000
 """More than 128 tokens hold; tokenizing beyond would be thrown away."""
 
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+"""Scripts that put no spaces between words; each of their characters is a token."""
+
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+")
 
 
@@ -31,8 +34,9 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """Make a WordPiece tokenizer of the texts' frequent words, whole (the linear path needs them), and word endings.
 
     A word outside the vocabulary becomes its longest known beginning and endings, down to letters. Every symbol, emoji
-    included, is a token of its own; case, accents and width are folded. The pieces are counted here because the
-    trainers of `tokenizers` break ties by hash, so that no two runs agree.
+    included, is a token of its own, and so is every character of a script that writes without spaces; case, accents and
+    width are folded. The pieces are counted here because the trainers of `tokenizers` break ties by hash, so that no
+    two runs agree.
     """
     normalizer = normalizers.Sequence(
         [
@@ -43,7 +47,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
             normalizers.Replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"),
         ]
     )
-    splitter = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), "removed", invert=True)
+    splitter = pre_tokenizers.Split(Regex(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+|[^\w\s]"), "removed", invert=True)
     words = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
     letters = Counter(letter for word in words for letter in word)
     endings = Counter(f"##{word[-n:]}" for word in words for n in range(2, 7) if len(word) > n)
@@ -72,8 +76,8 @@ def load_tokenizer(content: bytes, max_tokens: int) -> Tokenizer:
 
 
 def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Return the token ids of each text; an empty text has none."""
-    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+    """Return the token ids of each text; an empty text has none but what the tokenizer's template adds."""
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
 
 
 def pad(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

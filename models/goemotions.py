@@ -11,6 +11,15 @@ from numpy.typing import NDArray
 from schemas.attributes import Catalogue
 from schemas.errors import ConfigurationError
 
+LABELS = tuple(
+    (
+        "admiration amusement anger annoyance approval caring confusion curiosity desire "
+        "disappointment disapproval disgust embarrassment excitement fear gratitude grief joy love "
+        "nervousness optimism pride realization relief remorse sadness surprise neutral "
+    ).split()
+)
+"""In the order of the published label ids."""
+
 
 @dataclass(frozen=True)
 class LabelledTexts:
@@ -18,11 +27,6 @@ class LabelledTexts:
 
     texts: Sequence[str]
     labels: NDArray[np.bool_]
-
-
-def read_label_names(path: Path) -> list[str]:
-    """Return the names of the label ids, one a line."""
-    return path.read_text(encoding="utf-8").split()
 
 
 def read_goemotions(path: Path, names: Sequence[str], catalogue: Catalogue) -> LabelledTexts:

@@ -3,7 +3,6 @@
 import hashlib
 import html
 import tomllib
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from models.annotator import Question
+from models.plain_text import bracketed, clean
 from schemas.annotation import AnnotatorVersion
 from schemas.attributes import Attribute, Catalogue
 from schemas.errors import ConfigurationError
@@ -21,9 +21,6 @@ from schemas.fields import Id
 
 # Characters of each field that reach the LLM. A transcript says what it is about early; the caps bound the bill.
 _CAPS = {"title": 300, "description": 1_500, "hashtags": 500, "transcript": 4_000}
-
-# Joiners are invisible as well, but emoji and several scripts can't be written without them.
-_JOINERS = "\u200c\u200d"
 
 
 class PromptFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,38 +92,37 @@ def answer_schema(catalogue: Catalogue) -> dict[str, Any]:
 def fence(asked: Mapping[str, Question], nonce: str) -> str:
     """Return the user message for `asked`: one fenced video per id.
 
-    The ids are ours and hold no text of the video. Nothing in a video can close the fence: `<` and `>` are escaped,
-    and `nonce` is new in every request.
+    The ids are ours and hold no text of the video. Nothing in a video can close the fence: `<`, `>` and what looks like
+    them are escaped, a field is one line, and `nonce` is new in every request.
     """
     videos = (
         f'<video-{nonce} id="{key}" asked="{" ".join(question.attributes)}">\n'
-        + "\n".join(f"{name}: {html.escape(text, quote=False)}" for name, text in video_text(question.upload).items())
+        + "\n".join(f"{name}: {_escaped(text)}" for name, text in video_text(question.upload).items())
         + f"\n</video-{nonce}>"
         for key, question in asked.items()
     )
     return f"code: {nonce}\n" + "\n".join(videos)
 
 
+def _escaped(text: str) -> str:
+    return html.escape(bracketed(text), quote=False)
+
+
 def video_text(upload: VideoUpload) -> dict[str, str]:
     """Return the text of a video by field, cleaned and capped; fields without text are left out."""
+    texts = {name: clean(text)[: _CAPS[name]].rstrip() for name, text in raw_text(upload).items()}
+    return {name: text for name, text in texts.items() if text}
+
+
+def raw_text(upload: VideoUpload) -> dict[str, str]:
+    """Return the text of a video by field as it came, as much as is ever looked at."""
     raw = {
         "title": upload.title,
         "description": upload.description,
         "hashtags": " ".join(upload.hashtags),
         "transcript": upload.transcript,
     }
-    texts = {name: clean(text)[: _CAPS[name]].rstrip() for name, text in raw.items()}
-    return {name: text for name, text in texts.items() if text}
-
-
-def clean(text: str) -> str:
-    """Return `text` as one line, without the characters that a reader can't see: control, bidi, tag, lone surrogate."""
-    visible = (" " if c.isspace() else c for c in text if c.isspace() or c in _JOINERS or not _invisible(c))
-    return " ".join("".join(visible).split())
-
-
-def _invisible(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cf", "Cs")
+    return {name: text[: 4 * _CAPS[name]] for name, text in raw.items()}
 
 
 def _describe(attribute: Attribute) -> str:

@@ -22,6 +22,7 @@ from schemas.errors import BundleError, ConfigurationError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+    from tokenizers import Tokenizer
 
 Provider = Literal["cpu", "cuda"]
 
@@ -53,6 +54,9 @@ class Student:
         self.ids = catalogue.ids
         self.dim = manifest.dim
         self.bands: Mapping[str, BandLimits] = {name: limits[name] for name in catalogue.ids}
+        self.certified = frozenset(attribute.id for attribute in manifest.attributes if attribute.certified)
+        thresholds = {attribute.id: attribute.threshold for attribute in manifest.attributes}
+        self.thresholds: Mapping[str, float] = {name: thresholds[name] for name in catalogue.ids}
         self._tokenizer = load_tokenizer(bundle.tokenizer, manifest.max_tokens)
         self._columns = [order.index(name) for name in catalogue.ids]
         self._session = session
@@ -60,8 +64,10 @@ class Student:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="student")
 
     @classmethod
-    def load(cls, path: Path, catalogue: Catalogue, provider: Provider = "cpu") -> Self:
+    def load(cls, path: Path, catalogue: Catalogue | None = None, provider: Provider = "cpu") -> Self:
         """Verify the bundle in `path` and start it; blocks for about a second.
+
+        Without a catalogue it scores all attributes that the bundle was distilled for, in their order.
 
         Raises:
             BundleError: the bundle is damaged, lacks an attribute of the catalogue, can't run on `provider`, or gives
@@ -71,6 +77,7 @@ class Student:
         """
         check_runtime()
         bundle = load_bundle(path)
+        catalogue = catalogue or bundle.manifest.catalogue
         _check_attributes(bundle, catalogue)
         student = cls(bundle, open_session(bundle, provider), catalogue, _BATCH[provider])
         try:
@@ -94,16 +101,8 @@ class Student:
         self._thread.shutdown()
 
     def _score(self, texts: Sequence[str]) -> Scores:
-        probability = np.empty((len(texts), len(self._columns)), np.float32)
-        embedding = np.empty((len(texts), self.dim), np.float16)
-        rows = tokenize(self._tokenizer, texts)
-        by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        for start in range(0, len(rows), self._batch):
-            chosen = by_length[start : start + self._batch]
-            ids, mask = pad([rows[i] for i in chosen])
-            p, vector = self._session.run(["probability", "vector"], {"ids": ids, "mask": mask})
-            probability[chosen] = np.asarray(p)[:, self._columns]
-            embedding[chosen] = np.asarray(vector)
+        scores = score_texts(self._session, self._tokenizer, texts, self._batch)
+        probability, embedding = scores.probability[:, self._columns], scores.embedding
         if not (np.isfinite(probability).all() and np.isfinite(embedding).all()):
             raise BundleError(f"student {self.version.name} {self.version.version} gave NaN or infinity; distil again")
         return Scores(probability, embedding)
@@ -118,6 +117,22 @@ class Student:
                 f"{bundle.path}: golden texts differ by {difference:.4f} in probability, expected at most"
                 f" {_GOLDEN_TOLERANCE}; install the onnxruntime and tokenizers of pyproject.toml or distil again"
             )
+
+
+def score_texts(session: "InferenceSession", tokenizer: "Tokenizer", texts: Sequence[str], batch: int) -> Scores:
+    """Score texts with a bundle's model, all its attributes, `batch` texts of similar length at a time."""
+    attributes, dim = (output.shape[1] for output in session.get_outputs())
+    probability = np.empty((len(texts), attributes), np.float32)
+    embedding = np.empty((len(texts), dim), np.float16)
+    rows = tokenize(tokenizer, texts)
+    by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for start in range(0, len(rows), batch):
+        chosen = by_length[start : start + batch]
+        ids, mask = pad([rows[i] for i in chosen])
+        p, vector = session.run(["probability", "vector"], {"ids": ids, "mask": mask})
+        probability[chosen] = np.asarray(p)
+        embedding[chosen] = np.asarray(vector)
+    return Scores(probability, embedding)
 
 
 def check_runtime() -> None:

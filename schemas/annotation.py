@@ -18,7 +18,9 @@ class AttributeScore(Struct, frozen=True, omit_defaults=True):
     """One attribute of one video.
 
     `p` is the student's calibrated probability and `band` where it fell. `label` is the decision: None while it is
-    open, and for good when the LLM found it unclear. `evidence` is the text that the LLM named.
+    open, and for good when the LLM found it unclear. `evidence` is the text that the LLM named. `certified`: the
+    student's bundle proves that labels of this attribute, the LLM's among them, keep the catalogue's targets; where it
+    is not True nothing may be restricted to the attribute under a guarantee. None: written before there were proofs.
     """
 
     p: Probability
@@ -26,6 +28,7 @@ class AttributeScore(Struct, frozen=True, omit_defaults=True):
     label: bool | None
     source: Source
     evidence: Annotated[str, Meta(max_length=500)] | None = None
+    certified: bool | None = None
 
 
 class StudentVersion(Struct, frozen=True):
@@ -51,7 +54,8 @@ class Annotation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     provisional: some attribute is with the LLM; final: decided; removed: the video was taken down.
     `received_at_ms` is the broker's timestamp of the upload (or of its take-down). `embedding` is L2-normalised
     float16, little-endian (base64 on the wire). `reason` says why a final label is the student's guess and not the
-    LLM's answer.
+    LLM's answer, or why a provisional one stays so. `guarantee` is False where the LLM should have been asked and was
+    not: none of the quality targets is claimed for such a video.
     """
 
     schema_version: SchemaVersion
@@ -68,6 +72,7 @@ class Annotation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     student: StudentVersion | None = None
     annotator: AnnotatorVersion | None = None
     reason: Annotated[str, Meta(max_length=500)] | None = None
+    guarantee: bool | None = None
 
     @property
     def source(self) -> Source:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from schemas.annotation import Annotation
+from schemas.annotation import Annotation, AttributeScore
 from schemas.attributes import Catalogue
 from schemas.errors import InvalidRecord
 
@@ -15,8 +15,10 @@ _PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
 def attribute_schema(catalogue: Catalogue, dim: int) -> pa.Schema:
     """Return the columns of the attribute table for embeddings of `dim` dimensions.
 
-    Per attribute of the catalogue `p_<id>` is the student's probability and `label_<id>` the decision, null while it
-    is open. `video_id` carries Lance's mark of an unenforced primary key.
+    Per attribute of the catalogue `p_<id>` is the student's probability, `label_<id>` the decision, null while it is
+    open, and `certified_<id>` whether the label may be relied on: its attribute is certified and the annotation claims
+    its guarantee; null in rows from before there were certificates, which is not certified. `video_id` carries Lance's
+    mark of an unenforced primary key.
     """
     return pa.schema(
         [
@@ -35,6 +37,7 @@ def attribute_schema(catalogue: Catalogue, dim: int) -> pa.Schema:
             pa.field("vector", pa.list_(pa.float16(), dim)),
             *(pa.field(f"p_{attribute}", pa.float32()) for attribute in catalogue.ids),
             *(pa.field(f"label_{attribute}", pa.bool_()) for attribute in catalogue.ids),
+            *(pa.field(f"certified_{attribute}", pa.bool_()) for attribute in catalogue.ids),
         ]
     )
 
@@ -96,11 +99,19 @@ def to_table(annotations: Sequence[Annotation], catalogue: Catalogue, dim: int, 
         columns.append([None if (score := of.get(attribute)) is None else score.p for of in scores])
     for attribute in catalogue.ids:
         columns.append([None if (score := of.get(attribute)) is None else score.label for of in scores])
+    for attribute in catalogue.ids:
+        columns.append([_certified(a, of.get(attribute)) for a, of in zip(annotations, scores, strict=True)])
     arrays = [
         column if isinstance(column, pa.Array) else pa.array(column, field.type)
         for column, field in zip(columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _certified(annotation: Annotation, score: AttributeScore | None) -> bool | None:
+    if score is None or score.certified is None:
+        return None
+    return score.certified and annotation.guarantee is not False
 
 
 def _student(annotation: Annotation) -> str | None:

@@ -12,6 +12,7 @@ from schemas.wire import encode
 from streams.clock import now_ms
 from streams.record import Effects, Message, Record
 from streams.stage import Item, Stage
+from streams.students import LiveStudent
 from streams.uploads import TakeDown, UploadDecoder, content_ms
 
 
@@ -20,9 +21,12 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
 
     name = "annotate"
 
-    def __init__(self, student: Student, *, annotations: str, review_requests: str, dead_letters: str) -> None:
+    def __init__(
+        self, student: Student | LiveStudent, *, annotations: str, review_requests: str, dead_letters: str
+    ) -> None:
+        """Take over `student`; a LiveStudent may change between two runs, never within one."""
         super().__init__(dead_letters)
-        self._student = student
+        self._students = student if isinstance(student, LiveStudent) else LiveStudent(student)
         self._annotations = annotations
         self._review_requests = review_requests
         self._uploads = UploadDecoder()
@@ -43,9 +47,12 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
             _removed(item.record, item.event) for item in newest.values() if isinstance(item.event, TakeDown)
         ]
         requests: list[ReviewRequest] = []
-        scores = await self._student.score([upload_text(upload) for _, upload in uploads])
+        texts = [upload_text(upload) for _, upload in uploads]
+        student = self._students.current
+        scores = await student.score(texts)
+        self._students.observe(texts, student, scores)
         for (record, upload), probability, embedding in zip(uploads, scores.probability, scores.embedding, strict=True):
-            attributes = decide(probability, self._student.bands, self._student.ids)
+            attributes = decide(probability, student.bands, student.ids, student.certified)
             uncertain = tuple(name for name, score in attributes.items() if score.label is None)
             annotation = Annotation(
                 schema_version=1,
@@ -59,7 +66,7 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
                 duration_ms=upload.duration_ms,
                 attributes=attributes,
                 embedding=embedding.tobytes(),
-                student=self._student.version,
+                student=student.version,
             )
             annotations.append(annotation)
             if uncertain:
@@ -81,7 +88,7 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
 
     async def close(self) -> None:
         """Free the student."""
-        self._student.close()
+        await self._students.close()
 
 
 def _removed(record: Record, event: TakeDown) -> Annotation:

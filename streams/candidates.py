@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -17,11 +17,15 @@ from schemas.annotation import Annotation
 from schemas.candidates import SessionCandidates
 from schemas.errors import InvalidRecord
 from schemas.events import WatchEvent
+from schemas.requests import CandidateList, CandidatesRequest
 from schemas.user_state import UserState, encode_state
 from schemas.wire import Decoder, encode
 from streams.clock import now_ms
+from streams.crowd import Crowd
+from streams.learning import CrowdLearner, Noted
 from streams.record import Effects, Message, Record
-from streams.retrieve import RetrievalSettings, retrieve
+from streams.retrieve import RetrievalSettings, retrieve_all
+from streams.serving import LatestLists, plan
 from streams.snapshot import Snapshot
 from streams.stage import Item, Stage, record_key
 from streams.user_states import UserStates
@@ -44,15 +48,18 @@ class _Run:
     """What a run would change, until it is confirmed."""
 
     states: dict[tuple[int, str], UserState] = field(default_factory=dict[tuple[int, str], UserState])
+    due: list[tuple[UserState, WatchEvent]] = field(default_factory=list[tuple[UserState, WatchEvent]])
     lists: list[SessionCandidates] = field(default_factory=list[SessionCandidates])
+    messages: list[Message] = field(default_factory=list[Message])
     visible_ms: list[int] = field(default_factory=list[int])
+    noted: Noted = field(default_factory=Noted)
 
 
 class SessionStage(Stage[WatchEvent]):
     """Emits a list on a session's first event and on every third watch after it.
 
     An event is applied once: what was applied before, by its offset, has no effect. The snapshot, and all work on it,
-    lives in one thread.
+    lives in one thread. So does the crowd: what the watches seen here say of videos, of which a list is made too.
     """
 
     name = "session"
@@ -68,6 +75,7 @@ class SessionStage(Stage[WatchEvent]):
         dead_letters: str,
         settings: RetrievalSettings | None = None,
         satisfaction: Satisfaction = satisfaction,
+        latest: LatestLists | None = None,
     ) -> None:
         """`candidates`, `user_states` (the changelog) and `dead_letters` are topics; `snapshot` is the stage's own."""
         super().__init__(dead_letters)
@@ -77,12 +85,40 @@ class SessionStage(Stage[WatchEvent]):
         self._changelog = user_states
         self._settings = settings or RetrievalSettings()
         self._satisfaction = satisfaction
+        self._crowd = Crowd(self._settings.crowd)
+        self._learner = CrowdLearner(self._crowd, snapshot, self._settings.crowd.warm_watches)
         self._watches = Decoder(WatchEvent)
+        # Compiled now: a worker must not stop for it at an event.
+        retrieve_all(snapshot, [(None, Random(0))], self._settings, now_ms(), self._crowd)
+        self.latest = latest or LatestLists(1_000)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="session")
 
     async def follow(self, annotations: Sequence[Annotation]) -> None:
         """Take annotations into the snapshot."""
         await self._in_thread(self._snapshot.apply, annotations)
+
+    def answer(self, request: CandidatesRequest, partition: int | None) -> Future[CandidateList]:
+        """Make a list for a request, in the stage's thread; `partition` is where its user's events lie.
+
+        The future raises InvalidRecord for what can't be asked, and BrokerUnavailable while the partition's states are
+        not here.
+        """
+        return self._executor.submit(self._answer, request, partition)
+
+    def _answer(self, request: CandidatesRequest, partition: int | None) -> CandidateList:
+        now, user_id = now_ms(), request.user_id
+        state = None if partition is None or user_id is None else self._states.get(partition, user_id)
+        planned = plan(request, state, self._settings, self._snapshot.catalogue, now)
+        [made] = retrieve_all(self._snapshot, [(planned.state, planned.rng)], planned.settings, now, self._crowd)
+        return CandidateList(
+            schema_version=1,
+            made_at_ms=now,
+            candidates=made.candidates,
+            quotas=made.quotas,
+            removed=made.removed,
+            fallback=made.fallback,
+            user_id=user_id,
+        )
 
     async def close(self) -> None:
         """End the stage's thread after the work in it."""
@@ -106,12 +142,15 @@ class SessionStage(Stage[WatchEvent]):
         return await self._in_thread(self._process, items)
 
     def _process(self, items: Sequence[Item[WatchEvent]]) -> Effects:
+        self._learner.learn()
         run = _Run()
         for record, event in items:
             self._watch(run, record, event)
+        run.lists = self._lists(run.due, max([now_ms(), *(record.timestamp_ms for record, _ in items)]))
+        run.messages = [Message(self._candidates, made.session_id.encode(), encode(made)) for made in run.lists]
         values = {at: encode_state(state) for at, state in run.states.items()}
         return Effects(
-            messages=[Message(self._candidates, made.session_id.encode(), encode(made)) for made in run.lists],
+            messages=run.messages,
             changelog=[
                 Message(self._changelog, key, value, partition=number)
                 for (number, user_id), state in values.items()
@@ -129,31 +168,39 @@ class SessionStage(Stage[WatchEvent]):
             return
         if list_is_due(before, after):
             after = replace(after, watches_since_list=0)
-            run.lists.append(self._list(after, event, max(now_ms(), record.timestamp_ms)))
+            run.due.append((after, event))
             run.visible_ms.append(record.timestamp_ms)
         run.states[at] = after
+        self._learner.note(run.noted, at, before, event, self._satisfaction(event))
 
-    def _list(self, state: UserState, event: WatchEvent, now: int) -> SessionCandidates:
+    def _lists(self, due: Sequence[tuple[UserState, WatchEvent]], now: int) -> list[SessionCandidates]:
         # Seeded by the event: a run that is tried again makes the same list.
-        rng = Random(f"{event.session_id}/{event.event_id}")
-        retrieved = retrieve(self._snapshot, state, self._settings, now, rng)
-        return SessionCandidates(
-            schema_version=1,
-            session_id=event.session_id,
-            user_id=event.user_id,
-            event_id=event.event_id,
-            emitted_at_ms=now_ms(),
-            candidates=retrieved.candidates,
-            quotas=retrieved.quotas,
-            removed=retrieved.removed,
-            fallback=retrieved.fallback,
-        )
+        users = [(state, Random(f"{event.session_id}/{event.event_id}")) for state, event in due]
+        made = retrieve_all(self._snapshot, users, self._settings, now, self._crowd)
+        return [
+            SessionCandidates(
+                schema_version=1,
+                session_id=event.session_id,
+                user_id=event.user_id,
+                event_id=event.event_id,
+                emitted_at_ms=now_ms(),
+                candidates=retrieved.candidates,
+                quotas=retrieved.quotas,
+                removed=retrieved.removed,
+                fallback=retrieved.fallback,
+                labeler=state.labeler,
+            )
+            for (state, event), retrieved in zip(due, made, strict=True)
+        ]
 
     def _confirm(self, run: _Run, values: dict[tuple[int, str], bytes]) -> None:
         removed: Counter[str] = Counter()
         for (number, user_id), value in values.items():
             self._states.put(number, user_id, run.states[number, user_id].applied, value)
-        for made in run.lists:
+        self._learner.confirm(run.noted)
+        partitions = {user_id: number for number, user_id in run.states}
+        for made, message in zip(run.lists, run.messages, strict=True):
+            self.latest.put(made.session_id, message.value or b"", partitions[made.user_id])
             metrics.CANDIDATE_LISTS.labels(made.fallback).inc()
             removed.update(made.removed)
         for reason, count in removed.items():

@@ -25,8 +25,11 @@ class Deadline:
         Thread(target=_work, args=(self._jobs,), name=name, daemon=True).start()
         weakref.finalize(self, self._jobs.put, None)
 
-    def run(self, call: Callable[[], T]) -> T:
+    def run(self, call: Callable[[], T], progress: Callable[[], object] | None = None) -> T:
         """Return what `call` returns, or raise what it raises.
+
+        A long call may take as many times `seconds` as it likes while what `progress` returns is another value at the
+        end of each.
 
         Raises:
             TimeoutError: it is not done by the deadline.
@@ -34,8 +37,18 @@ class Deadline:
         """
         future: Future[T] = Future()
         self._jobs.put((future, call))
+        before = progress() if progress else None
         try:
-            return future.result(self.seconds)
+            while True:
+                try:
+                    return future.result(self.seconds)
+                except TimeoutError:
+                    if future.done():
+                        return future.result()  # just now; or the time-out is the call's own
+                    now = progress() if progress else None
+                    if now == before:
+                        raise
+                    before = now
         finally:
             future.cancel()  # a call that is over or under way ignores it
 

@@ -19,6 +19,7 @@ Produce = Callable[[Sequence[Message]], Awaitable[None]]
 """Returns when the broker has acknowledged every message; raises BrokerUnavailable otherwise."""
 
 TRANSIENT = (Unavailable, OSError)
+_KEPT_BYTES = 100_000
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Backoff:
     """Seconds between tries, doubling from `first` to `most`; `tries` before a failing run is taken apart."""
 
     first: float = 0.1
-    most: float = 30.0
+    most: float = 5.0  # what comes back is waited for no longer than that
     tries: int = 3
 
     def delay(self, failures: int) -> float:
@@ -47,7 +48,7 @@ class Delivery:
     partition waits and nothing is dropped. Any other exception is tried `Backoff.tries` times; then the run is halved
     until the records that fail alone are found; those become dead letters of kind "failed" and the rest flows on. Only
     a cancellation, or a ConfigurationError (no record is to blame), leaves a run unfinished and is raised; then its
-    offsets must not be committed. Effects are idempotent, so
+    offsets must not be committed. A record that is too large for a dead letter is kept cut. Effects are idempotent, so
     records that are delivered again after a crash change nothing.
     """
 
@@ -68,9 +69,23 @@ class Delivery:
                 await self.deliver(records[:middle])
                 await self.deliver(records[middle:])
                 return
-            refused = [(records[0], InvalidRecord("failed", f"{type(error).__name__}: {error}"))]
-            letters = Effects(messages=self._stage.refuse(refused), refused=refused)
-            await self._persist(lambda: _ready(letters), records)
+            await self._give_up(records[0], InvalidRecord("failed", f"{type(error).__name__}: {error}"))
+
+    async def _give_up(self, record: Record, error: InvalidRecord) -> None:
+        try:
+            await self._file(record, error)
+        except ConfigurationError:
+            raise
+        except Exception:
+            # Not even its dead letter can be produced: what is too large to be kept whole is kept cut.
+            size = len(record.value or b"")
+            cut = InvalidRecord(error.kind, f"only the first {_KEPT_BYTES} of {size} bytes are kept here: {error}")
+            await self._file(record._replace(value=(record.value or b"")[:_KEPT_BYTES], headers=()), cut)
+
+    async def _file(self, record: Record, error: InvalidRecord) -> None:
+        refused = [(record, error)]
+        letter = Effects(messages=self._stage.refuse(refused), refused=refused)
+        await self._persist(lambda: _ready(letter), [record])
 
     async def _persist(self, effects: Callable[[], Awaitable[Effects]], records: Sequence[Record]) -> None:
         failures = 0

@@ -4,19 +4,26 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from models.annotator import Annotator, Answered, Outcome, Question, Verdict
+from models.annotator import Annotator, Answered, Outcome, Postponed, Question, Verdict
+from models.isolation import speaks_to_the_rater
 from monitoring import metrics
 from schemas.annotation import Annotation, AttributeScore, ReviewRequest
 from schemas.attributes import Catalogue
 from schemas.errors import InvalidRecord
+from schemas.events import VideoUpload
 from schemas.wire import Decoder, encode
 from streams.clock import now_ms
 from streams.record import Effects, Message, Record
+from streams.review_gain import ExpectedGain
 from streams.stage import Item, Stage, record_key
 
 
 class ReviewStage(Stage[ReviewRequest]):
-    """Every review request becomes one final annotation; the newest request of a video in a run answers for all."""
+    """Every review request becomes one annotation; the newest request of a video in a run answers for all.
+
+    It is final, by the LLM's answer or, if the LLM will never answer, by the student's guess. If the LLM can't be paid
+    or fails on this video, it stays provisional, without guarantee, and says why; a replay of the request tries again.
+    """
 
     name = "review"
 
@@ -25,6 +32,7 @@ class ReviewStage(Stage[ReviewRequest]):
         self._annotator = annotator
         self._catalogue = catalogue
         self._annotations = annotations
+        self._gain = ExpectedGain(catalogue)
         self._requests = Decoder(ReviewRequest)
 
     def decode(self, record: Record) -> ReviewRequest:
@@ -51,25 +59,37 @@ class ReviewStage(Stage[ReviewRequest]):
             if known is None or request.annotation.seq >= known.annotation.seq:
                 newest[request.upload.video_id] = request
         requests = list(newest.values())
-        outcomes = await self._annotator.annotate([Question(r.upload, r.attributes) for r in requests])
-        finals = [self._finish(request, outcome) for request, outcome in zip(requests, outcomes, strict=True)]
+        outcomes = await self._annotator.annotate([self._question(request) for request in requests])
+        reviewed = [self._finish(request, outcome) for request, outcome in zip(requests, outcomes, strict=True)]
 
         def confirm() -> None:
-            for final in finals:
-                metrics.ANNOTATED.labels(final.source, final.status).inc()
+            for annotation in reviewed:
+                metrics.ANNOTATED.labels(annotation.source, annotation.status).inc()
+            self._gain.saw(request.annotation.attributes for request in requests)
 
-        messages = [Message(self._annotations, final.video_id.encode(), encode(final)) for final in finals]
+        messages = [Message(self._annotations, one.video_id.encode(), encode(one)) for one in reviewed]
         return Effects(messages=messages, confirm=confirm)
+
+    def _question(self, request: ReviewRequest) -> Question:
+        scores = {name: request.annotation.attributes[name] for name in request.attributes}
+        decides_serving = not scores.keys().isdisjoint(self._catalogue.policy_ids)
+        return Question(request.upload, request.attributes, self._gain.of(scores), alone=decides_serving)
 
     def _finish(self, request: ReviewRequest, outcome: Outcome) -> Annotation:
         provisional = request.annotation
         scores = {name: provisional.attributes[name] for name in request.attributes}
+        if isinstance(outcome, Postponed):
+            return msgspec.structs.replace(
+                provisional, annotated_at_ms=now_ms(), reason=outcome.reason[:_MAX_REASON], guarantee=False
+            )
         if isinstance(outcome, Answered):
-            decided = {name: _answered(score, outcome.verdicts[name]) for name, score in scores.items()}
-            reason = None
+            verdicts = self._fail_closed(outcome.verdicts, request.upload)
+            decided = {name: _answered(score, verdicts[name]) for name, score in scores.items()}
+            doubts = [f"{name}: {verdicts[name].reason}" for name in scores if verdicts[name].reason]
+            reason = "; ".join(doubts)[:_MAX_REASON] or None
         else:
             decided = self._guessed(scores)
-            reason = outcome.reason
+            reason = outcome.reason[:_MAX_REASON]
         return msgspec.structs.replace(
             provisional,
             status="final",
@@ -79,16 +99,29 @@ class ReviewStage(Stage[ReviewRequest]):
             reason=reason,
         )
 
+    def _fail_closed(self, verdicts: Mapping[str, Verdict], upload: VideoUpload) -> Mapping[str, Verdict]:
+        """Leave policy attributes open where a text that may have been written for the LLM got itself cleared."""
+        cleared = [name for name in self._catalogue.policy_ids if name in verdicts and verdicts[name].label is False]
+        if not cleared or not speaks_to_the_rater(upload):
+            return verdicts
+        return {**verdicts, **dict.fromkeys(cleared, _NOT_CLEARED)}
+
     def _guessed(self, scores: Mapping[str, AttributeScore]) -> dict[str, AttributeScore]:
         """Let the student's guess stand, except for policy attributes: open, they keep the video from being served."""
         return {
-            name: score if self._catalogue[name].policy else msgspec.structs.replace(score, label=score.p >= 0.5)
+            name: msgspec.structs.replace(
+                score, label=None if self._catalogue[name].policy else score.p >= 0.5, certified=False
+            )
             for name, score in scores.items()
         }
 
     async def close(self) -> None:
         """Close the annotator."""
         await self._annotator.close()
+
+
+_MAX_REASON = 500
+_NOT_CLEARED = Verdict(None, None, "the text may speak to the LLM, which then can't clear it")
 
 
 def _answered(score: AttributeScore, verdict: Verdict) -> AttributeScore:

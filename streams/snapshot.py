@@ -1,7 +1,7 @@
 """The catalogue of videos in memory: what restricted retrieval scans."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,18 +13,31 @@ from monitoring import metrics
 from schemas.annotation import Annotation
 from schemas.attributes import Catalogue
 from schemas.errors import ConfigurationError, InvalidRecord
-from schemas.table import check_annotation
+from schemas.table import check_annotation, to_table
+from streams.compiled import CHUNK
+from streams.described import described
+from streams.names import Int32s, Names, grown, pack, pack_column
+from streams.retriever import Described, Float32s, Found, Lane, Request
+from streams.scan import ANY, Rows, log_table, write_bits
+from streams.search import AMONG, NEWEST, Query, search
+from streams.timeline import Timeline
+from streams.vectors import from_fixed_point, to_fixed_point
 
 log = logging.getLogger(__name__)
 
-Float32s = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
 RecordBatches = Iterable[Any]
 """Of pyarrow.RecordBatch, which has no types, with `Snapshot.columns` of the attribute table or more."""
 
 OPEN = -1
+REASONS = ("", "unavailable", "policy", "too_old")
+"""What keeps a row from being served, by the number that is held for it; 0: nothing."""
+_TOO_OLD = 3
+_LOGS = log_table()
 _VIDEO_COLUMNS = (
     "video_id", "seq", "status", "creator_id", "language", "uploaded_at_ms", "received_at_ms", "vector",
 )  # fmt: skip
+_ATTRIBUTE_COLUMNS = ("p", "label", "certified")
 
 
 @dataclass(frozen=True)
@@ -39,93 +52,181 @@ class VideoView:
 
 
 class Snapshot:
-    """All videos as growing arrays, one row each. Not thread-safe: load, apply and read it from one thread.
+    """All videos as growing columns, one row each: a Retriever. Not thread-safe: use it from one thread.
 
-    Attribute arrays are [attributes, videos]: retrieval reads one attribute of every video.
+    A vector takes two bytes a dimension: 16-bit fixed point, whose high bytes a search scans and whose low bytes make
+    exact what it found. Labels are bits, and so is whether a row may be served, kept as annotations come and time goes.
     """
 
     def __init__(self, catalogue: Catalogue, dim: int) -> None:
-        """`dim` is the length of the student's embeddings."""
-        self.catalogue = catalogue
-        self.dim = dim
-        self.attribute_index = {attribute: i for i, attribute in enumerate(catalogue.ids)}
-        self._rows: dict[str, int] = {}
-        self._ids: list[str] = []
-        self._creator_index: dict[str, int] = {}
-        self._language_index: dict[str, int] = {}
+        """`dim` is the length of the student's embeddings. The first snapshot of a process compiles its code."""
+        self._catalogue = catalogue
+        self._dim = dim
         attributes = len(catalogue.ids)
-        self._vectors = np.empty((0, dim), np.float32)
-        self._probabilities = np.empty((attributes, 0), np.float32)
-        self._labels = np.empty((attributes, 0), np.int8)
+        self.attribute_index = {attribute: i for i, attribute in enumerate(catalogue.ids)}
+        self._policies = [self.attribute_index[attribute] for attribute in catalogue.policy_ids]
+        self._names, self._creator_names, self._language_names = Names(), Names(), Names()
+        self._timeline = Timeline()
+        self._oldest_ms = -(2**62)
+        self._high = np.empty((0, -(-dim // CHUNK) * CHUNK), np.uint8)
+        self._low = np.empty((0, dim), np.uint8)
+        self._scales = np.empty(0, np.float32)
+        self._p = np.empty((0, attributes), np.float16)
+        self._present = np.empty((attributes, 0), np.uint64)
+        self._decided = np.empty((attributes, 0), np.uint64)
+        self._certified = np.empty((attributes, 0), np.uint64)  # of those present: all that a lane may take
+        self._certified_counts = np.zeros(attributes, np.int64)
         self._uploaded_at_ms = np.empty(0, np.int64)
         self._creators = np.empty(0, np.int32)
         self._languages = np.empty(0, np.int32)
         self._seqs = np.empty(0, np.int64)
         self._alive = np.empty(0, np.bool_)
-        self._has_vector = np.empty(0, np.bool_)
+        self._reasons = np.empty(0, np.uint8)
+        self._reason_counts = np.zeros(len(REASONS), np.int64)
+        self._eligible = np.empty(0, np.uint64)
+        self._eligible_by_language = np.zeros(1, np.int64)
+        _compile(self._high.shape[1], catalogue)
+        self._observe()
 
     def __len__(self) -> int:
         """Rows, those of removed videos included."""
-        return len(self._ids)
+        return len(self._names)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The attributes of the videos."""
+        return self._catalogue
+
+    @property
+    def dim(self) -> int:
+        """The dimension of the vectors."""
+        return self._dim
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the attribute table that `load` reads."""
-        attributes = (f"{column}_{attribute}" for attribute in self.catalogue.ids for column in ("p", "label"))
+        attributes = (f"{column}_{attribute}" for attribute in self.catalogue.ids for column in _ATTRIBUTE_COLUMNS)
         return (*_VIDEO_COLUMNS, *attributes)
-
-    @property
-    def vectors(self) -> Float32s:
-        """[n, dim], L2-normalised; zeros where there is none."""
-        return self._vectors[: len(self)]
-
-    @property
-    def probabilities(self) -> Float32s:
-        """[attributes, n]; NaN where unknown."""
-        return self._probabilities[:, : len(self)]
-
-    @property
-    def labels(self) -> npt.NDArray[np.int8]:
-        """[attributes, n]: 1 present, 0 absent, -1 open."""
-        return self._labels[:, : len(self)]
-
-    @property
-    def uploaded_at_ms(self) -> npt.NDArray[np.int64]:
-        """[n], never later than the broker received the upload."""
-        return self._uploaded_at_ms[: len(self)]
-
-    @property
-    def creators(self) -> npt.NDArray[np.int32]:
-        """[n], a number per creator; -1 where unknown."""
-        return self._creators[: len(self)]
-
-    @property
-    def languages(self) -> npt.NDArray[np.int32]:
-        """[n], a number per language; -1 where unknown."""
-        return self._languages[: len(self)]
-
-    @property
-    def available(self) -> npt.NDArray[np.bool_]:
-        """[n]: not removed and with a vector."""
-        return self._alive[: len(self)] & self._has_vector[: len(self)]
 
     def row(self, video_id: str) -> int | None:
         """Return the row of a video, removed or not; None if it was never seen."""
-        return self._rows.get(video_id)
+        rows = self.rows([video_id])
+        return int(rows[0]) if len(rows) else None
 
-    def video_id(self, row: int) -> str:
-        """Return the video of a row."""
-        return self._ids[row]
+    def video_ids(self, rows: Sequence[int]) -> list[str]:
+        """Return the videos of rows."""
+        return self._names.strings(rows)
+
+    def rows(self, video_ids: Collection[str]) -> Int32s:
+        """Return the rows of videos that are known, in their order; of others nothing."""
+        rows = self._names.find(pack(tuple(video_ids)))
+        return rows[rows >= 0]
+
+    def describe(self, rows: Int32s) -> Described:
+        """Return what is known of rows."""
+        columns = (
+            self._high, self._low, self._scales, self._p.view(np.uint16), _LOGS, self._present, self._decided,
+            self._certified,
+        )  # fmt: skip
+        return described(columns, rows, self._creators[rows])
+
+    def uploaded_since(self, ms: int) -> Int32s:
+        """Return the rows that were uploaded then or later, oldest first; whether they may be served or not."""
+        return self._timeline.rows[self._timeline.position(self._uploaded_at_ms, ms) :]
+
+    def creator(self, row: int) -> int:
+        """Return a number for the creator of a row, negative where unknown."""
+        return int(self._creators[row])
+
+    def language(self, row: int) -> str | None:
+        """Return the language of a row."""
+        number = int(self._languages[row])
+        return None if number < 0 else self._language_names.strings([number])[0]
+
+    def uploaded_at_ms(self, row: int) -> int:
+        """Return when a row was uploaded, never later than the broker received it."""
+        return int(self._uploaded_at_ms[row])
+
+    def vector(self, row: int) -> Float32s | None:
+        """Return the vector of a row, L2-normalised."""
+        if self._scales[row] == 0.0:
+            return None
+        return from_fixed_point(self._high[row, : self.dim], self._low[row], self._scales[row])
+
+    def labels(self, row: int) -> npt.NDArray[np.int8]:
+        """Return the labels of a row in catalogue order: 1 present, 0 absent, OPEN."""
+        known = self.describe(np.array([row], np.int32))
+        return np.where(known.open[0], OPEN, known.present[0]).astype(np.int8)
+
+    def probabilities(self, row: int) -> Float32s:
+        """Return the student's p of a row in catalogue order; NaN where unknown."""
+        return self._p[row].astype(np.float32)
 
     def view(self, video_id: str) -> VideoView | None:
         """Return what is known of a video; None if it is unknown or removed."""
-        row = self._rows.get(video_id)
+        row = self.row(video_id)
         if row is None or not self._alive[row]:
             return None
-        labels = self._labels[:, row]
-        weights = np.where(labels == OPEN, self._probabilities[:, row], labels)
+        labels = self.labels(row)
+        weights = np.where(labels == OPEN, self.probabilities(row), labels)
         probabilities = {a: p for a, p in zip(self.catalogue.ids, weights.tolist(), strict=True) if p > 0.0}
-        return VideoView(probabilities, self._vectors[row].copy() if self._has_vector[row] else None)
+        return VideoView(probabilities, self.vector(row))
+
+    def search(self, requests: Sequence[Request], oldest_ms: int) -> list[Found]:
+        """Return what is found for each request among the videos not uploaded before `oldest_ms`.
+
+        Raises:
+            ConfigurationError: a lane is of an attribute that the catalogue does not have, or a vector has another
+                dimension.
+
+        """
+        if not requests:
+            return []
+        self._expire(oldest_ms)
+        queries = [self._query(request) for request in requests]
+        count = len(self)
+        rows = Rows(
+            self._high, self._low, self._scales[:count], self._p.view(np.uint16), _LOGS, self._languages,
+            self._eligible[: (count + 63) // 64], self._certified,
+        )  # fmt: skip
+        hits = search(rows, self._timeline.rows, self._certified_counts.tolist(), queries)
+        return [Found(lanes, self._removed(query)) for lanes, query in zip(hits, queries, strict=True)]
+
+    def _query(self, request: Request) -> Query:
+        vector = np.zeros(self.dim, np.float32) if request.vector is None else request.vector
+        if vector.shape != (self.dim,):
+            raise ConfigurationError(f"a vector of {vector.shape} numbers, the snapshot's have {self.dim}")
+        seen = np.unique(self.rows(request.seen))
+        spoken = np.full(len(self._eligible_by_language), request.languages is None)
+        if request.languages is not None:
+            numbers = self._language_names.find(pack(tuple(request.languages)))
+            spoken[numbers[numbers >= 0]] = True
+        return Query(
+            vector=vector,
+            weight=request.probability_weight,
+            lanes=[(self._lane(lane), lane.k) for lane in request.lanes],
+            seen=seen[(self._reasons[seen] == 0) & spoken[self._languages[seen]]],
+            spoken=spoken,
+            among={at: lane.among[::-1].copy() for at, lane in enumerate(request.lanes) if lane.among is not None},
+        )
+
+    def _lane(self, lane: Lane) -> int:
+        if lane.newest or lane.among is not None:
+            return NEWEST if lane.among is None else AMONG
+        if lane.attribute is None:
+            return ANY
+        index = self.attribute_index.get(lane.attribute)
+        if index is None:
+            raise ConfigurationError(
+                f"no attribute {lane.attribute!r} in the catalogue; there are {', '.join(self.catalogue.ids)}"
+            )
+        return index
+
+    def _removed(self, query: Query) -> dict[str, int]:
+        removed: dict[str, int] = dict(zip(REASONS[1:], self._reason_counts[1:].tolist(), strict=True))
+        removed["language"] = int(self._eligible_by_language[~query.spoken].sum())
+        removed["seen"] = len(query.seen)
+        return {reason: count for reason, count in removed.items() if count}
 
     def load(self, batches: RecordBatches) -> None:
         """Add rows of the attribute table, unless a row of the same or a later seq is here already.
@@ -143,63 +244,100 @@ class Snapshot:
 
         What the table can't hold is left out here as well.
         """
+        fitting: list[Annotation] = []
         for annotation in annotations:
             try:
                 check_annotation(annotation, self.catalogue, self.dim)
+                fitting.append(annotation)
             except InvalidRecord as error:
                 log.warning("not in the snapshot: %s", error)  # the store role files it as a dead letter
-                continue
-            self._apply(annotation)
-        self._observe()
+        if fitting:
+            self.load(to_table(fitting, self.catalogue, self.dim, stored_at_ms=0).to_batches())
 
     def _observe(self) -> None:
         metrics.SNAPSHOT_VIDEOS.set(int(np.count_nonzero(self._alive[: len(self)])))
 
-    def _apply(self, annotation: Annotation) -> None:
-        row = self._claim(annotation.video_id, annotation.seq)
-        if row is None:
-            return
-        self._alive[row] = alive = annotation.status != "removed"
-        self._uploaded_at_ms[row] = annotation.content_ms
-        self._creators[row] = _number(self._creator_index, annotation.creator_id)
-        self._languages[row] = _number(self._language_index, annotation.language)
-        self._labels[:, row] = OPEN
-        self._probabilities[:, row] = np.nan
-        vector = np.zeros(self.dim, np.float32)
-        if alive:
-            for attribute, score in annotation.attributes.items():
-                index = self.attribute_index[attribute]
-                self._probabilities[index, row] = score.p
-                self._labels[index, row] = OPEN if score.label is None else score.label
-            if annotation.embedding is not None:
-                vector = np.frombuffer(annotation.embedding, "<f2").astype(np.float32)
-        self._write_vectors(np.array([row]), vector[np.newaxis])
-
     def _load(self, batch: Any) -> None:
-        claimed = [
-            (source, row)
-            for source, (video_id, seq) in enumerate(
-                zip(batch.column("video_id").to_pylist(), batch.column("seq").to_pylist(), strict=True)
-            )
-            if (row := self._claim(video_id, seq)) is not None
-        ]
-        source, rows = np.array(claimed, np.intp).reshape(-1, 2).T
-        alive = [status != "removed" for status in batch.column("status").to_pylist()]
-        self._alive[rows] = np.array(alive, np.bool_)[source]
-        received = batch.column("received_at_ms")
-        uploaded = batch.column("uploaded_at_ms").fill_null(np.iinfo(np.int64).max)
-        self._uploaded_at_ms[rows] = np.minimum(_column(uploaded), _column(received))[source]
-        creators = [_number(self._creator_index, value) for value in batch.column("creator_id").to_pylist()]
-        self._creators[rows] = np.array(creators, np.int32)[source]
-        languages = [_number(self._language_index, value) for value in batch.column("language").to_pylist()]
-        self._languages[rows] = np.array(languages, np.int32)[source]
+        before = len(self)
+        rows = self._names.add(pack_column(batch.column("video_id")))
+        self._reserve(len(self))
+        self._seqs[before : len(self)] = -1
+        source = self._newer(rows, _column(batch.column("seq")))
+        batch, rows = batch.take(pa.array(source)), rows[source]
+        self._seqs[rows] = _column(batch.column("seq"))
+        self._alive[rows] = np.array(batch.column("status").to_pylist()) != "removed"
+        self._write_times(rows, before, batch)
+        self._creators[rows] = _numbers(self._creator_names, batch.column("creator_id"))
+        languages = _numbers(self._language_names, batch.column("language"))
+        known = rows < before
+        self._count(rows[known], -1)
+        self._languages[rows] = languages
+        self._high[rows, : self.dim], self._low[rows], self._scales[rows] = to_fixed_point(self._vectors_of(batch))
         for attribute, index in self.attribute_index.items():
-            self._probabilities[index, rows] = _column(batch.column(f"p_{attribute}").fill_null(np.nan))[source]
-            labels = batch.column(f"label_{attribute}").cast(pa.int8()).fill_null(OPEN)
-            self._labels[index, rows] = _column(labels)[source]
-        self._write_vectors(rows, self._vectors_of(batch.column("vector"))[source])
+            self._p[rows, index] = _column(batch.column(f"p_{attribute}").fill_null(np.nan))
+            column = batch.column(f"label_{attribute}")
+            labels = _column(column.fill_null(False))
+            write_bits(self._present[index], rows, labels)
+            certified = labels & _column(batch.column(f"certified_{attribute}").fill_null(False))
+            self._certified_counts[index] += write_bits(self._certified[index], rows, certified)
+            write_bits(self._decided[index], rows, _column(column.is_valid()))
+        self._reasons[rows] = self._reason(rows)
+        self._count(rows, 1)
+        write_bits(self._eligible, rows, self._reasons[rows] == 0)
 
-    def _vectors_of(self, column: Any) -> Float32s:
+    def _newer(self, rows: Int32s, seqs: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+        """Return where each row's highest seq stands, first of equals, if it is above that of the row."""
+        order = np.lexsort((-np.arange(len(rows)), seqs, rows))
+        last = np.append(rows[order][1:] != rows[order][:-1], True)[: len(order)]
+        best = order[last]
+        return best[seqs[best] > self._seqs[rows[best]]]
+
+    def _write_times(self, rows: Int32s, before: int, batch: Any) -> None:
+        uploaded = batch.column("uploaded_at_ms").fill_null(np.iinfo(np.int64).max)
+        times = np.minimum(_column(uploaded), _column(batch.column("received_at_ms")))
+        fresh = (rows >= before) | (self._uploaded_at_ms[rows] != times)
+        for row in rows[fresh & (rows < before)].tolist():
+            self._timeline.remove(self._uploaded_at_ms, row)
+        self._uploaded_at_ms[rows] = times
+        self._timeline.insert(self._uploaded_at_ms, rows[fresh])
+
+    def _reason(self, rows: Int32s) -> npt.NDArray[np.uint8]:
+        word, bit = rows >> 6, (rows & 63).astype(np.uint64)
+        undecided = np.zeros(len(rows), np.bool_)
+        for index in self._policies:
+            present, decided = ((of[index, word] >> bit) & np.uint64(1) == 1 for of in (self._present, self._decided))
+            undecided |= present | ~decided
+        unavailable = ~self._alive[rows] | (self._scales[rows] == 0.0)
+        old = self._uploaded_at_ms[rows] < self._oldest_ms
+        return np.select([unavailable, undecided, old], [1, 2, _TOO_OLD], 0).astype(np.uint8)
+
+    def _count(self, rows: Int32s, sign: int) -> None:
+        languages = len(self._language_names) + 1
+        if len(self._eligible_by_language) < languages:
+            known, unknown = self._eligible_by_language[:-1], self._eligible_by_language[-1:]
+            new = np.zeros(languages - len(self._eligible_by_language), np.int64)
+            self._eligible_by_language = np.concatenate([known, new, unknown])
+        reasons = self._reasons[rows]
+        self._reason_counts += sign * np.bincount(reasons, minlength=len(REASONS))
+        spoken = self._languages[rows[reasons == 0]] % languages  # -1, unknown, is the last
+        self._eligible_by_language += sign * np.bincount(spoken, minlength=languages)
+
+    def _expire(self, oldest_ms: int) -> None:
+        """Move the bound of age; the clock may go back."""
+        if oldest_ms == self._oldest_ms:
+            return
+        bounds = sorted(self._timeline.position(self._uploaded_at_ms, ms) for ms in (self._oldest_ms, oldest_ms))
+        self._oldest_ms = oldest_ms
+        rows = self._timeline.rows[slice(*bounds)]
+        rows = rows[np.isin(self._reasons[rows], (0, _TOO_OLD))]
+        if len(rows):
+            self._count(rows, -1)
+            self._reasons[rows] = self._reason(rows)
+            self._count(rows, 1)
+            write_bits(self._eligible, rows, self._reasons[rows] == 0)
+
+    def _vectors_of(self, batch: Any) -> Float32s:
+        column = batch.column("vector")
         if column.type.list_size != self.dim:
             raise ConfigurationError(
                 f"the table holds vectors of {column.type.list_size} dimensions, the student's have {self.dim}; "
@@ -209,49 +347,54 @@ class Snapshot:
         vectors[_column(column.is_valid())] = _column(column.flatten()).reshape(-1, self.dim)
         return vectors
 
-    def _write_vectors(self, rows: npt.NDArray[np.intp], vectors: Float32s) -> None:
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        usable = np.isfinite(norms) & (norms > 0.0)
-        self._vectors[rows] = np.where(usable, vectors, 0.0) / np.where(usable, norms, 1.0)
-        self._has_vector[rows] = usable[:, 0]
-
-    def _claim(self, video_id: str, seq: int) -> int | None:
-        """Return the row to write, or None if what it holds is as new."""
-        row = self._rows.get(video_id)
-        if row is None:
-            row = len(self._ids)
-            self._reserve(row + 1)
-            self._rows[video_id] = row
-            self._ids.append(video_id)
-        elif seq <= self._seqs[row]:
-            return None
-        self._seqs[row] = seq
-        return row
-
     def _reserve(self, rows: int) -> None:
-        if rows <= len(self._alive):
-            return
-        capacity = max(1_024, 2 * len(self._alive))
-        self._vectors = _grown(self._vectors, capacity, axis=0)
-        self._probabilities = _grown(self._probabilities, capacity, axis=1)
-        self._labels = _grown(self._labels, capacity, axis=1)
-        self._uploaded_at_ms = _grown(self._uploaded_at_ms, capacity, axis=0)
-        self._creators = _grown(self._creators, capacity, axis=0)
-        self._languages = _grown(self._languages, capacity, axis=0)
-        self._seqs = _grown(self._seqs, capacity, axis=0)
-        self._alive = _grown(self._alive, capacity, axis=0)
-        self._has_vector = _grown(self._has_vector, capacity, axis=0)
+        words = (rows + 63) // 64
+        self._high = grown(self._high, rows)
+        self._low = grown(self._low, rows)
+        self._scales = grown(self._scales, rows)
+        self._p = grown(self._p, rows)
+        self._present = grown(self._present, words, axis=1)
+        self._decided = grown(self._decided, words, axis=1)
+        self._certified = grown(self._certified, words, axis=1)
+        self._uploaded_at_ms = grown(self._uploaded_at_ms, rows)
+        self._creators = grown(self._creators, rows)
+        self._languages = grown(self._languages, rows)
+        self._seqs = grown(self._seqs, rows)
+        self._alive = grown(self._alive, rows)
+        self._reasons = grown(self._reasons, rows)
+        self._eligible = grown(self._eligible, words)
 
 
-def _grown(array: npt.NDArray[Any], capacity: int, axis: int) -> npt.NDArray[Any]:
-    shape = list(array.shape)
-    shape[axis] = capacity - shape[axis]
-    return np.concatenate([array, np.zeros(shape, array.dtype)], axis=axis)
-
-
-def _number(index: dict[str, int], value: str | None) -> int:
-    return -1 if value is None else index.setdefault(value, len(index))
+def _numbers(names: Names, column: Any) -> Int32s:
+    numbers = np.full(len(column), -1, np.int32)
+    numbers[_column(column.is_valid())] = names.add(pack_column(column.drop_null()))
+    return numbers
 
 
 def _column(column: Any) -> npt.NDArray[Any]:
     return column.to_numpy(zero_copy_only=False)
+
+
+_compiled_for: set[int] = set()
+
+
+def _compile(padded: int, catalogue: Catalogue) -> None:
+    """Run once all that is compiled for vectors of `padded` dimensions: a worker must not stop for it at an event."""
+    if padded in _compiled_for:
+        return
+    _compiled_for.add(padded)
+    scratch = Snapshot(catalogue, padded)
+    for at_ms in (1, 2):
+        video = Annotation(
+            schema_version=1, video_id="video", status="final", received_at_ms=at_ms, annotated_at_ms=at_ms,
+            creator_id="creator", language="en", embedding=np.ones(padded, "<f2").tobytes(),
+        )  # fmt: skip
+        scratch.apply([video])
+    lanes = [Lane(1), Lane(1, newest=True), *(Lane(1, attribute) for attribute in catalogue.ids)]
+    lanes.append(Lane(1, among=scratch.rows(["video"])))
+    vector = np.ones(padded, np.float32)
+    for oldest_ms in (0, 3):
+        scratch.search([Request(vector, lanes, ["video"], ["en"])], oldest_ms)
+    scratch.view("video")
+    scratch.video_ids([0])
+    scratch.describe(scratch.uploaded_since(0))

@@ -1,35 +1,33 @@
-"""The `store` stage: annotations into the attribute table."""
+"""The `store` stage: annotations into the attribute store."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from monitoring import metrics
 from schemas.annotation import Annotation
 from schemas.errors import InvalidRecord
-from schemas.table import check_annotation, to_table
+from schemas.table import check_annotation
 from schemas.wire import Decoder
-from streams.attribute_table import AttributeTable
-from streams.clock import now_ms
+from streams.attribute_store import AttributeStore
 from streams.record import Effects, Record
+from streams.shard_writer import ShardWriter
+from streams.shards import shard_of
 from streams.stage import Item, Stage, record_key
 
 
 class StoreStage(Stage[Annotation]):
-    """Upserts annotations, one merge per run, in a thread of its own; takes over `table`."""
+    """Upserts annotations, one merge per run and shard, all shards at once; takes over `store`."""
 
     name = "store"
     freshness = metrics.UPLOAD_TO_SEARCHABLE
 
-    def __init__(self, table: AttributeTable, dead_letters: str, *, compact_every: int = 50) -> None:
-        """`compact_every` is in runs: each leaves one fragment more until the table is compacted."""
+    def __init__(self, store: AttributeStore, dead_letters: str, *, compact_every: int = 50) -> None:
+        """`compact_every` is in merges: each leaves one fragment more until the table is compacted."""
         super().__init__(dead_letters)
-        self._table = table
-        self._compact_every = compact_every
-        self._merges = 0
+        self._store = store
         self._decoder = Decoder(Annotation)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)
-        self._compaction: asyncio.Future[None] | None = None
+        self._writers = {shard: ShardWriter(table, compact_every) for shard, table in store.tables.items()}
 
     def decode(self, record: Record) -> Annotation:
         """Return the annotation, which the table can hold; see Stage."""
@@ -39,49 +37,38 @@ class StoreStage(Stage[Annotation]):
         key = record_key(record)
         if key != annotation.video_id:
             raise InvalidRecord("impossible", f"key {key!r} of an annotation of video {annotation.video_id!r}")
-        check_annotation(annotation, self._table.catalogue, self._table.dim)
+        check_annotation(annotation, self._store.catalogue, self._store.dim)
         return annotation
 
     async def process(self, items: Sequence[Item[Annotation]]) -> Effects:
         """Upsert; the effects are durable when this returns.
 
         Raises:
-            StoreUnavailable: the upsert, or the compaction after an earlier one, failed; the same items may come again.
+            StoreUnavailable: a shard could not be written; the same items may come again.
 
         """
-        await self._compacted()
-        annotations = [item.event for item in items]
-        loop = asyncio.get_running_loop()
-        changed, fragments = await loop.run_in_executor(self._thread, self._upsert, annotations)
-        metrics.STORED_ROWS.inc(changed)
-        metrics.STORE_FRAGMENTS.set(fragments)
-        self._merges += 1
-        if self._merges % self._compact_every == 0:
-            # Nobody waits for it but the next run, so this run's offsets are committed meanwhile.
-            self._compaction = loop.run_in_executor(self._thread, self._table.compact)
-        return Effects(visible_ms=[a.received_at_ms for a in annotations if _first(a)])
+        shards: defaultdict[int, list[Annotation]] = defaultdict(list)
+        for item in items:
+            shards[shard_of(item.event.video_id, self._store.shards)].append(item.event)
+        writes = [self._writers[shard].write(annotations) for shard, annotations in shards.items()]
+        for written in await asyncio.gather(*writes, return_exceptions=True):  # all are over before a try fails
+            if isinstance(written, BaseException):
+                raise written
+            metrics.STORED_ROWS.inc(written)
+        metrics.STORE_FRAGMENTS.set(sum(writer.fragments for writer in self._writers.values()))
+        return Effects(visible_ms=[item.event.received_at_ms for item in items if _first(item.event)])
 
     async def close(self) -> None:
-        """Finish the compaction under way and stop the thread.
+        """Finish the compactions under way and stop the threads.
 
         Raises:
-            StoreUnavailable: the compaction failed.
+            StoreUnavailable: a compaction failed.
 
         """
-        try:
-            await self._compacted()
-        finally:
-            self._thread.shutdown()
-
-    def _upsert(self, annotations: Sequence[Annotation]) -> tuple[int, int]:
-        table = self._table
-        changed = table.upsert(to_table(annotations, table.catalogue, table.dim, now_ms()))
-        return changed, table.fragments()
-
-    async def _compacted(self) -> None:
-        compaction, self._compaction = self._compaction, None
-        if compaction is not None:
-            await compaction
+        closed = await asyncio.gather(*(writer.close() for writer in self._writers.values()), return_exceptions=True)
+        for result in closed:
+            if result is not None:
+                raise result
 
 
 def _first(annotation: Annotation) -> bool:

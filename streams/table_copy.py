@@ -1,37 +1,40 @@
-"""Copies of the attribute table: one consistent version, every column, into another database."""
+"""Copies of the attribute store: one consistent version of each table, every column, into another database."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import lance
 import pyarrow as pa
 
 from schemas.errors import ConfigurationError, StoreUnavailable
-from streams.attribute_table import TABLE, AttributeTable
+from streams.attribute_store import AttributeStore
+from streams.attribute_table import AttributeTable
+from streams.database import Database
+from streams.store_calls import StoreCalls
 
 
-def copy_table(
-    source: AttributeTable,
-    target_uri: str,
-    target: AttributeTable | None,
-    advance: Callable[[int], None],
-    *,
-    storage_options: Mapping[str, str] | None = None,
+def copy_store(
+    source: AttributeStore, to: Database, target: AttributeStore, advance: Callable[[int], None] = lambda _: None
 ) -> int:
-    """Copy the newest version of `source` into the database at `target_uri`, count what arrived, and return it.
+    """Copy every table of `source` that `target`, the store of as many shards in `to`, does not hold rows of yet.
 
-    `target` is the table that is there already, which must be empty and unused meanwhile. A copy that breaks off
-    leaves files without a version, never a table with some of the rows. `advance` is told the rows of each batch;
-    `storage_options` are the target's.
+    Returns the rows that arrived. The target must be unused meanwhile. A table whose copy breaks off is left without a
+    version, never with some of its rows. `advance` is told the rows of each batch.
 
     Raises:
-        ConfigurationError: the target holds rows.
+        ConfigurationError: every table of the target holds rows.
         StoreUnavailable: either can't be read or written, or other rows arrived than were sent.
 
     """
-    if target is not None and (held := target.rows().rows):
+    held = {shard: rows for shard, table in target.tables.items() if (rows := table.rows().rows)}
+    due = {shard: table for shard, table in source.tables.items() if shard not in held}
+    if not due:
         raise ConfigurationError(
-            f"the table at {target_uri} holds {held} rows; name an empty place, or delete it first"
+            f"the store at {to.uri} holds {sum(held.values())} rows; name an empty place, or delete it first"
         )
+    return sum(_copy(table, to, exists=shard in target.tables, advance=advance) for shard, table in due.items())
+
+
+def _copy(source: AttributeTable, to: Database, *, exists: bool, advance: Callable[[int], None]) -> int:
     sent = 0
 
     def batches(version: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -42,19 +45,20 @@ def copy_table(
             advance(batch.num_rows)
 
     with source.kept() as (schema, version):
-        try:
-            written = lance.write_dataset(
-                pa.RecordBatchReader.from_batches(schema, batches(version)),
-                f"{target_uri.rstrip('/')}/{TABLE}.lance",
-                mode="create" if target is None else "overwrite",
-                storage_options=dict(storage_options) if storage_options else None,
-            )
-            arrived = written.count_rows()
-        except (OSError, RuntimeError, ValueError) as error:
-            raise StoreUnavailable(
-                f"can't copy the attribute table to {target_uri}: {error}. Check that the address is writable and has"
-                " free space, delete what was written there, and start again"
-            ) from error
+        rows = pa.RecordBatchReader.from_batches(schema, batches(version))
+
+        def write() -> int:
+            return lance.write_dataset(
+                rows,
+                f"{to.uri.rstrip('/')}/{source.name}.lance",
+                mode="overwrite" if exists else "create",
+                storage_options=to.storage_options,
+            ).count_rows()
+
+        # As long as batches go out it may take its time.
+        arrived = StoreCalls(to.uri, to.deadline_s).run("copy", write, lambda: sent)
     if arrived != sent:
-        raise StoreUnavailable(f"{arrived} rows at {target_uri}, but {sent} were sent; delete them and start again")
+        raise StoreUnavailable(
+            f"{arrived} rows at {to.uri}, but {sent} were sent; delete {source.name}.lance there and start again"
+        )
     return arrived

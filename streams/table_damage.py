@@ -1,8 +1,7 @@
 """Telling a damaged table from a store that is away."""
 
 import re
-
-from lancedb.db import DBConnection
+from pathlib import Path
 
 # What lance 13 says of files that are cut short, empty, gone, or not its own; a connection that fails says none of it.
 _DAMAGE = re.compile(
@@ -21,13 +20,13 @@ def reason(error: Exception) -> str:
     return _RUST_SOURCE.sub("", str(error))
 
 
-def is_listed(database: DBConnection, name: str) -> bool:
-    """Tell whether the database has files of a table, openable or not."""
-    token: str | None = None
-    while True:
-        page = database.list_tables(page_token=token)
-        if name in page.tables:
-            return True
-        token = page.page_token
-        if not token:
-            return False
+def left_by_a_failed_creation(uri: str, name: str) -> bool:
+    """Tell whether the files of a table without a version are the remains of a creation, say on a full disk.
+
+    They are when no rows are among them. An object store is not looked into: there a creation leaves nothing behind
+    unless the process dies in the midst of it.
+    """
+    if "://" in uri:
+        return False
+    files = Path(uri, f"{name}.lance")
+    return not any(path.is_file() for folder in ("data", "_versions") for path in (files / folder).glob("*"))

@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -13,7 +16,7 @@ from schemas.user_state import UserState, decode_state
 log = logging.getLogger(__name__)
 
 Recover = Callable[[int], Awaitable[Iterable[tuple[bytes, bytes | None]]]]
-"""Returns (key, value) of the records of a changelog partition, oldest first."""
+"""Returns (key, value) of the records of a changelog partition, oldest first; taking them may block."""
 
 
 class _Entry(NamedTuple):
@@ -35,6 +38,14 @@ class _Partition:
         return f"{user_id}\0{self.term}".encode()
 
 
+@dataclass(frozen=True)
+class _Recovery:
+    """A partition's changelog as it is read; set `dropped` to end that early."""
+
+    entries: asyncio.Task[dict[str, _Entry]]
+    dropped: threading.Event
+
+
 class UserStates:
     """States per partition of watch-events, recovered from the changelog partition of the same number.
 
@@ -46,7 +57,16 @@ class UserStates:
     def __init__(self, recover: Recover) -> None:
         self._recover = recover
         self._partitions: dict[int, _Partition] = {}
-        self._forgotten = 0
+        self._recovering: dict[int, _Recovery] = {}
+
+    def begin(self, partitions: Iterable[int]) -> None:
+        """Start to recover partitions that were just assigned; the first watch then finds them there.
+
+        A failure is only logged: `ensure` tries again.
+        """
+        for partition in partitions:
+            if partition not in self._partitions:
+                self._recovery(partition)
 
     async def ensure(self, partition: int) -> None:
         """Recover a partition unless that was done since it was last forgotten.
@@ -56,17 +76,47 @@ class UserStates:
 
         """
         while partition not in self._partitions:
-            forgotten = self._forgotten
-            records = await self._recover(partition)
-            entries = await asyncio.to_thread(_latest, partition, records)
-            if forgotten == self._forgotten:
-                self._partitions.setdefault(partition, _Partition(entries, uuid4().hex[:12]))
+            await asyncio.shield(self._recovery(partition).entries)
 
     def forget(self, partitions: Iterable[int]) -> None:
         """Drop partitions; call it whenever some are revoked or newly assigned."""
-        self._forgotten += 1
         for partition in partitions:
             self._partitions.pop(partition, None)
+            recovery = self._recovering.pop(partition, None)
+            if recovery is not None:
+                recovery.dropped.set()
+
+    def close(self) -> None:
+        """Drop everything, so that no reading outlives the worker."""
+        self.forget([*self._partitions, *self._recovering])
+
+    def _recovery(self, partition: int) -> _Recovery:
+        known = self._recovering.get(partition)
+        if known is not None:
+            return known
+        dropped = threading.Event()
+        recovery = _Recovery(asyncio.create_task(self._read(partition, dropped)), dropped)
+        self._recovering[partition] = recovery
+        recovery.entries.add_done_callback(partial(self._recovered, partition, recovery))
+        return recovery
+
+    async def _read(self, partition: int, dropped: threading.Event) -> dict[str, _Entry]:
+        started = time.monotonic()
+        records = await self._recover(partition)
+        entries = await asyncio.to_thread(_latest, partition, records, dropped)
+        if not dropped.is_set():
+            log.info("partition %d: %d user states in %.1f s", partition, len(entries), time.monotonic() - started)
+        return entries
+
+    def _recovered(self, partition: int, recovery: _Recovery, entries: asyncio.Task[dict[str, _Entry]]) -> None:
+        error = None if entries.cancelled() else entries.exception()
+        if self._recovering.get(partition) is not recovery:
+            return  # forgotten meanwhile: what was read may lack what another owner wrote since
+        del self._recovering[partition]
+        if error is not None:
+            log.warning("partition %d: user states were not recovered: %s", partition, error)
+        elif not entries.cancelled():
+            self._partitions[partition] = _Partition(entries.result(), uuid4().hex[:12])
 
     def get(self, partition: int, user_id: str) -> UserState | None:
         """Return the state of a user, None if there is none yet.
@@ -104,9 +154,13 @@ class UserStates:
         return owned
 
 
-def _latest(partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> dict[str, _Entry]:
+def _latest(
+    partition: int, records: Iterable[tuple[bytes, bytes | None]], dropped: threading.Event
+) -> dict[str, _Entry]:
     by_key: dict[bytes, bytes] = {}
     for key, value in records:
+        if dropped.is_set():
+            break
         if value is None:
             by_key.pop(key, None)
         else:
@@ -114,7 +168,7 @@ def _latest(partition: int, records: Iterable[tuple[bytes, bytes | None]]) -> di
     entries: dict[str, _Entry] = {}
     for key, value in by_key.items():
         try:
-            # The whole state, not only its head: one that can't be used must show now and not in the midst of a run.
+            # Now, because one that a newer version wrote must not show in the midst of a run.
             state = decode_state(value)
         except InvalidRecord as error:
             if error.kind == "unsupported_version":

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from models.satisfaction import Satisfaction
 from schemas.events import WatchEvent
-from schemas.user_state import Affinity, UserState
+from schemas.user_state import Affinity, UserState, watched_ids, with_watched
 from streams.snapshot import VideoView
 
 _DAY_MS = 86_400_000
@@ -40,7 +40,7 @@ def apply(
             affinities={},
             taste=b"",
             taste_weight=0.0,
-            seen=(),
+            watched=watched_ids(()),
         )
     elif offset <= state.applied:
         return state
@@ -57,24 +57,28 @@ def apply(
         affinities=_affinities(state, video, satisfied, decay, math.exp(-elapsed_ms / SESSION_TAU_MS)),
         taste=taste,
         taste_weight=taste_weight,
-        seen=_seen(state.seen, event.video_id),
+        watched=with_watched(state.watched, event.video_id, SEEN_VIDEOS),
+        labeler=satisfaction.labeler,
     )
 
 
 def _affinities(
     state: UserState, video: VideoView | None, satisfied: float, decay: float, session_decay: float
 ) -> dict[str, Affinity]:
-    affinities = {
-        attribute: Affinity(a.n * decay, a.s * decay, a.session_n * session_decay, a.session_s * session_decay)
-        for attribute, a in state.affinities.items()
-        if a.n * decay >= _FORGOTTEN
-    }
-    for attribute, p in video.probabilities.items() if video else ():
-        a = affinities.get(attribute)
-        s = satisfied * p
-        affinities[attribute] = (
-            Affinity(a.n + p, a.s + s, a.session_n + p, a.session_s + s) if a else Affinity(p, s, p, s)
-        )
+    probabilities = video.probabilities if video else {}
+    affinities: dict[str, Affinity] = {}
+    for attribute, a in state.affinities.items():
+        n = a.n * decay
+        if n >= _FORGOTTEN:
+            p = probabilities.get(attribute, 0.0)
+            s = satisfied * p
+            affinities[attribute] = Affinity(
+                n + p, a.s * decay + s, a.session_n * session_decay + p, a.session_s * session_decay + s
+            )
+    for attribute, p in probabilities.items():
+        if attribute not in affinities:
+            s = satisfied * p
+            affinities[attribute] = Affinity(p, s, p, s)
     return affinities
 
 
@@ -87,9 +91,3 @@ def _taste(state: UserState, video: VideoView | None, satisfied: float, decay: f
         return video.vector.astype("<f2").tobytes(), satisfied
     mean = (mean * weight + video.vector * satisfied) / (weight + satisfied)
     return mean.astype("<f2").tobytes(), weight + satisfied
-
-
-def _seen(seen: tuple[str, ...], video_id: str) -> tuple[str, ...]:
-    if video_id in seen:
-        seen = tuple(other for other in seen if other != video_id)
-    return (*seen, video_id)[-SEEN_VIDEOS:]

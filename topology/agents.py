@@ -27,10 +27,12 @@ def stage_app(
     stage: Stage[Any],
     delivery: Delivery,
     on_rebalance: Callable[[Sequence[int]], None] = lambda _: None,
+    on_assigned: Callable[[Sequence[int]], None] = lambda _: None,
 ) -> faust.App:
     """Return the Faust app whose one agent delivers the runs of `topic` to `stage`.
 
-    `on_rebalance` is told the partitions that were just taken from this worker, and those that were just given to it.
+    `on_rebalance` is told the partitions that were just taken from this worker, and those that were just given to it;
+    `on_assigned` is then told the latter again.
     """
     app = faust.App(
         settings.group(role),
@@ -75,6 +77,7 @@ def stage_app(
 
     async def assigned(_: faust.App, partitions: set[TP], **__: Any) -> None:
         on_rebalance(numbers(partitions))
+        on_assigned(numbers(partitions))
 
     async def revoked(_: faust.App, partitions: set[TP], **__: Any) -> None:
         on_rebalance(numbers(partitions))

@@ -9,7 +9,7 @@ from schemas.annotation import Annotation, Status
 from schemas.dead_letter import DeadLetter
 from schemas.errors import InvalidRecord
 from schemas.wire import Decoder
-from streams.attribute_table import AttributeTable
+from streams.attribute_store import AttributeStore
 from streams.record import Record
 from streams.uploads import UploadDecoder, content_ms
 from topology.kafka import read_topic
@@ -61,7 +61,7 @@ class Audit(msgspec.Struct, frozen=True):
 _EXAMPLES = 10
 
 
-def audit(settings: Settings, table: AttributeTable) -> Audit:
+def audit(settings: Settings, table: AttributeStore) -> Audit:
     """Read the topics and the table and count.
 
     What is still in flight counts as lost or missing, so let the workers drain first.
@@ -131,7 +131,7 @@ def _uploads(
     return UploadCounts(count, len(videos), dead, missing), lost
 
 
-def _store(table: AttributeTable, newest: Mapping[str, Annotation]) -> tuple[StoreCounts, list[str]]:
+def _store(table: AttributeStore, newest: Mapping[str, Annotation]) -> tuple[StoreCounts, list[str]]:
     stored, rows = dict[str, int](), 0
     for batch in table.read(["video_id", "seq"]):
         for row in batch.to_pylist():

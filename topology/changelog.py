@@ -1,6 +1,6 @@
 """Reading a changelog partition to its true end."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Protocol
 from uuid import uuid4
 
@@ -32,8 +32,8 @@ class Changelog:
         self._topic = topic
         self._producer = producer
 
-    def read(self, partition: int) -> list[tuple[bytes, bytes | None]]:
-        """Return (key, value) of the partition's records, oldest first. Blocks.
+    def read(self, partition: int) -> Generator[tuple[bytes, bytes | None]]:
+        """Yield (key, value) of the partition's records, oldest first. Blocks, from the first one on.
 
         Raises:
             BrokerUnavailable: the broker fell silent before the marker came back.
@@ -42,7 +42,6 @@ class Changelog:
         marker = uuid4().bytes
         self._producer.produce_now([Message(self._topic, _MARKER_KEY, marker, partition=partition)])
         consumer = make_consumer(self._settings, f"{self._topic}-recovery")
-        records: list[tuple[bytes, bytes | None]] = []
         try:
             partitions_of(consumer, self._settings, self._topic)  # without it, librdkafka waits half a second to assign
             consumer.assign([TopicPartition(self._topic, partition, OFFSET_BEGINNING)])
@@ -56,8 +55,8 @@ class Changelog:
                         raise BrokerUnavailable(f"{self._topic}/{partition}: {error.str()}")
                     key, value = message.key(), message.value()
                     if key != _MARKER_KEY:
-                        records.append((key or b"", value))
+                        yield key or b"", value
                     elif value == marker:
-                        return records
+                        return
         finally:
             consumer.close()

@@ -7,18 +7,50 @@ import sys
 from collections.abc import Callable, Sequence
 
 from schemas.errors import VibestreamError
-from topology.commands import audit, demo, dlq, replay, settings, store, topics, worker
+from topology.commands import (
+    annotate,
+    audit,
+    bulk,
+    cost,
+    demo,
+    distil,
+    dlq,
+    evaluate,
+    explain,
+    golden,
+    http,
+    replay,
+    satisfaction,
+    settings,
+    silver,
+    store,
+    student,
+    topics,
+    worker,
+)
+from topology.hiding import hide_secrets, without_secrets
 from topology.settings import Settings, read_settings
 
 # In the order of the help text.
 _COMMANDS = (
+    annotate,
+    bulk,
+    cost,
     worker,
     topics,
+    http,
     replay,
     demo,
     store,
     audit,
+    explain,
     dlq,
+    golden,
+    silver,
+    distil,
+    student,
+    evaluate,
+    satisfaction,
     settings,
 )
 
@@ -48,17 +80,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         logging.getLogger(ours).setLevel(logging.INFO)
     command: Callable[[argparse.Namespace, Settings], int] = options.command
     try:
-        code = command(options, read_settings(os.environ))
+        code = _run(command, options)
         sys.stdout.flush()
-    except VibestreamError as error:
-        print(f"vibestream: {error}", file=sys.stderr)
-        code = 2
     except BrokenPipeError:  # whoever read the output has enough; what is left in the buffer must not fail at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
+
+
+def _run(command: Callable[[argparse.Namespace, Settings], int], options: argparse.Namespace) -> int:
+    settings = Settings()
+    try:
+        settings = read_settings(os.environ)
+        hide_secrets(settings)
+        return command(options, settings)
+    except VibestreamError as error:
+        print(f"vibestream: {without_secrets(settings, str(error))}", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -59,7 +59,7 @@ class Fleet:
         with log.open("ab") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", "topology.cli", "worker", role],
-                env=environment(with_changes(self._settings, metrics_port=port)),
+                env=environment(with_changes(self._settings, metrics_port=port, http_host="127.0.0.1", http_token="")),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

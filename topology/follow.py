@@ -80,7 +80,10 @@ class AnnotationFollower:
             value = message.value()
             try:
                 if value is not None:
-                    annotations.append(self._decoder.decode(value))
+                    annotation = self._decoder.decode(value)
+                    if message.key() != annotation.video_id.encode():
+                        raise InvalidRecord("impossible", f"key {message.key()!r} of video {annotation.video_id!r}")
+                    annotations.append(annotation)
             except InvalidRecord as invalid:
                 # The store role files it as a dead letter; here it is only no candidate.
                 log.warning("annotations/%s@%s: %s", message.partition(), message.offset(), invalid)

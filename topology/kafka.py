@@ -9,6 +9,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from schemas.errors import BrokerUnavailable
 from streams.record import Record
+from topology.refusal import check_access
 from topology.security import confluent_security
 from topology.settings import Role, Settings
 
@@ -32,7 +33,13 @@ def client_config(settings: Settings, **more: Any) -> dict[str, Any]:
 
 
 def make_consumer(settings: Settings, group: str, **more: Any) -> Consumer:
-    """Return a consumer for `assign`: it never joins its group and never commits; the group is for reading offsets."""
+    """Return a consumer for `assign`: it never joins its group and never commits; the group is for reading offsets.
+
+    Raises:
+        ConfigurationError: the broker is there, and refuses these settings.
+
+    """
+    check_access(settings)
     return Consumer(
         client_config(
             settings,
@@ -45,10 +52,11 @@ def make_consumer(settings: Settings, group: str, **more: Any) -> Consumer:
     )
 
 
-def read_topic(settings: Settings, name: str, quiet_s: float = 2.0) -> Generator[Record]:
-    """Yield every record of a topic.
+def read_topic(settings: Settings, name: str, quiet_s: float = 0.0) -> Generator[Record]:
+    """Yield every record that a topic has now.
 
-    The end is where nothing more came for `quiet_s` after the broker's own end offset, which some brokers put too low.
+    The end of a partition is where a fetch finds nothing more, at the broker's own end offset or past it: some brokers
+    put that too low. With `quiet_s`, what comes until nothing more came for so long is yielded too.
 
     Raises:
         BrokerUnavailable: the broker does not answer or falls silent before the end, or the topic is not there.
@@ -62,18 +70,16 @@ def read_topic(settings: Settings, name: str, quiet_s: float = 2.0) -> Generator
         ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=_TIMEOUT_S)[1] for p in partitions}
         consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
         last = time.monotonic()
-        while any(end > 0 for end in ends.values()) or time.monotonic() - last < quiet_s:
+        while ends or time.monotonic() - last < quiet_s:
             for message in consumer.consume(_BATCH, timeout=0.1):
                 error = message.error()
                 partition, offset = message.partition() or 0, message.offset() or 0
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-                    if offset >= ends[partition]:
-                        ends[partition] = 0
+                    if offset >= ends.get(partition, 0):
+                        ends.pop(partition, None)
                     continue
                 if error is not None:
                     raise BrokerUnavailable(f"{topic}: {error.str()}")
-                if offset + 1 >= ends[partition]:
-                    ends[partition] = 0
                 last = time.monotonic()
                 headers: Any = message.headers() or ()
                 stamp = message.timestamp()[1]

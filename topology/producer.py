@@ -38,6 +38,7 @@ class ConfirmedProducer:
 
         Raises:
             BrokerUnavailable: at least one was not acknowledged in time; some may have been.
+            VibestreamError: one is too large to be sent, however often.
 
         """
         await asyncio.get_running_loop().run_in_executor(self._thread, self.produce_now, messages)
@@ -45,6 +46,7 @@ class ConfirmedProducer:
     def produce_now(self, messages: Sequence[Message]) -> None:
         """Do the same in this thread."""
         failed: list[KafkaError] = []
+        producer = self._producer
 
         def report(error: KafkaError | None, _: Any) -> None:
             if error is not None:
@@ -52,32 +54,49 @@ class ConfirmedProducer:
 
         try:
             for message in messages:
-                self._enqueue(message, report)
-            left = self._producer.flush(self._timeout_s + 5)
+                _enqueue(producer, message, report)
+            left = producer.flush(self._timeout_s + 5)
         except KafkaException as error:
+            if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                producer.flush(self._timeout_s + 5)  # those before it are not to arrive between later ones
+                raise self._too_large(messages) from error
+            self._replace(producer)
             raise BrokerUnavailable(f"{self._broker} refused a record: {error.args[0].str()}") from error
         if any(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for error in failed):
-            raise VibestreamError(f"{self._broker} takes no record as large as one of these {len(messages)}")
-        if any(error.fatal() for error in failed):
-            self._producer = Producer(self._config)  # a fatal error ends an idempotent producer
+            raise self._too_large(messages)
         if left or failed:
+            self._replace(producer)
             reason = failed[0].str() if failed else "no answer"
             raise BrokerUnavailable(
                 f"{self._broker} did not acknowledge {max(left, len(failed))} of {len(messages)} records: {reason}"
             )
 
-    def _enqueue(self, message: Message, report: Any) -> None:
-        while True:
-            try:
-                self._producer.produce(
-                    message.topic, message.value, message.key,
-                    partition=-1 if message.partition is None else message.partition,
-                    headers=list(message.headers), on_delivery=report,
-                )  # fmt: skip
-                return
-            except BufferError:
-                self._producer.poll(0.1)
+    def _too_large(self, messages: Sequence[Message]) -> VibestreamError:
+        return VibestreamError(f"{self._broker} takes no record as large as one of these {len(messages)}")
+
+    def _replace(self, failed: Producer) -> None:
+        """Go on with a new producer: a fatal error ends an idempotent one, and after a time-out some brokers fence it.
+
+        What the old one still holds must not arrive after what comes later.
+        """
+        failed.purge()
+        failed.flush(0)
+        if self._producer is failed:
+            self._producer = Producer(self._config)
 
     def close(self) -> None:
         """Stop the thread; nothing is left to flush, since every `produce` has waited."""
         self._thread.shutdown()
+
+
+def _enqueue(producer: Producer, message: Message, report: Any) -> None:
+    while True:
+        try:
+            producer.produce(
+                message.topic, message.value, message.key,
+                partition=-1 if message.partition is None else message.partition,
+                headers=list(message.headers), on_delivery=report,
+            )  # fmt: skip
+            return
+        except BufferError:
+            producer.poll(0.1)

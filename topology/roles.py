@@ -1,30 +1,38 @@
 """The composition root: which stage a role runs, made of what, and bound to which topic."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from models.annotator import Annotator
-from models.bundle import default_bundle, load_bundle
-from models.gemini import GeminiAnnotator
+from models.bundle import default_bundle, load_manifest
 from models.local import LocalAnnotator
+from models.registry import Registry
 from models.student import Student
 from schemas.attributes import Catalogue, load_catalogue
+from schemas.errors import ConfigurationError
 from streams.annotate import AnnotateStage
-from streams.attribute_table import AttributeTable
+from streams.attribute_store import AttributeStore
 from streams.candidates import SessionStage
-from streams.delivery import Delivery
+from streams.database import Database
+from streams.delivery import Backoff, Delivery
 from streams.retrieve import RetrievalSettings
 from streams.review import ReviewStage
+from streams.serving import LatestLists
 from streams.snapshot import Snapshot
 from streams.store import StoreStage
+from streams.students import LiveStudent, RegistryFollower
 from streams.user_states import UserStates
 from topology.agents import stage_app
 from topology.changelog import Changelog
 from topology.follow import AnnotationFollower
+from topology.labelers import labeler
+from topology.llm import make_llm
 from topology.producer import ConfirmedProducer
+from topology.serve_candidates import CandidatesEndpoint, count_partitions
 from topology.settings import Role, Settings
+from topology.shards import assign_whole_shards, check_divides
 from topology.topics import (
     ANNOTATIONS,
     DEAD_LETTERS,
@@ -40,24 +48,37 @@ _DAY_MS = 86_400_000
 
 
 def bundle_path(settings: Settings) -> Path:
-    """Return the folder of the student bundle."""
+    """Return the folder of the student bundle: the registry's current one, the one that is set, or the one that ships.
+
+    Raises:
+        ConfigurationError: registry and bundle are both set, or nobody was promoted in the registry.
+
+    """
+    if settings.students and settings.bundle:
+        raise ConfigurationError(
+            f"VIBESTREAM_STUDENTS={settings.students} and VIBESTREAM_BUNDLE={settings.bundle} are both set; keep one"
+        )
+    if settings.students:
+        registry = Registry(Path(settings.students))
+        return registry.path(registry.current())
     return Path(settings.bundle) if settings.bundle else default_bundle()
 
 
 def student_dim(settings: Settings) -> int:
     """Return the dimension of the student's embeddings."""
-    return load_bundle(bundle_path(settings)).manifest.dim
+    return load_manifest(bundle_path(settings)).dim
 
 
-def open_table(settings: Settings, catalogue: Catalogue) -> AttributeTable:
-    """Open the attribute table for the student's embeddings; create it if it is not there."""
-    return AttributeTable.open(
-        settings.store_uri,
-        catalogue,
-        student_dim(settings),
-        storage_options=settings.storage_options,
-        deadline_s=settings.store_deadline_s,
+def database(settings: Settings, uri: str = "") -> Database:
+    """Return the database of the store, or the one at `uri`."""
+    return Database(
+        uri or settings.store_uri, storage_options=settings.storage_options, deadline_s=settings.store_deadline_s
     )
+
+
+def open_table(settings: Settings, catalogue: Catalogue) -> AttributeStore:
+    """Open the attribute table, all shards of it, for the student's embeddings; create it if it is not there."""
+    return AttributeStore.open(database(settings), catalogue, student_dim(settings), settings.store_shards)
 
 
 def build(settings: Settings, role: Role) -> RoleApp:
@@ -72,26 +93,30 @@ def build(settings: Settings, role: Role) -> RoleApp:
 
 
 def _annotate(settings: Settings, catalogue: Catalogue, producer: ConfirmedProducer) -> RoleApp:
+    live = LiveStudent(Student.load(bundle_path(settings), catalogue, settings.provider))
     stage = AnnotateStage(
-        Student.load(bundle_path(settings), catalogue, settings.provider),
+        live,
         annotations=settings.topic(ANNOTATIONS),
         review_requests=settings.topic(REVIEW_REQUESTS),
         dead_letters=settings.topic(DEAD_LETTERS),
     )
     app = stage_app(settings, "annotate", settings.topic(VIDEO_UPLOADS), stage, Delivery(stage, producer.produce))
+    if not settings.students:
+        return RoleApp(app, _closing(producer, stage.close))
+    follower = RegistryFollower(
+        live,
+        Registry(Path(settings.students)),
+        lambda path: Student.load(path, catalogue, settings.provider),
+        shadow_share=settings.shadow_share,
+    )
 
-    return RoleApp(app, _closing(producer, stage.close))
+    return RoleApp(app, _closing(producer, follower.close, stage.close), start=lambda _: follower.start())
 
 
-def make_annotator(settings: Settings, catalogue: Catalogue) -> Annotator:
-    """Return the annotator that the settings name."""
+def make_annotator(settings: Settings, catalogue: Catalogue, *, patient: bool = True) -> Annotator:
+    """Return the annotator that the settings name; one that is not `patient` raises at the first failure."""
     if settings.llm == "gemini":
-        return GeminiAnnotator(
-            catalogue,
-            api_key=settings.gemini_api_key,
-            model=settings.gemini_model,
-            base_url=settings.gemini_base_url or None,
-        )
+        return make_llm(settings, catalogue, patient=patient)
     return LocalAnnotator.load(catalogue)
 
 
@@ -102,14 +127,18 @@ def _review(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduce
         annotations=settings.topic(ANNOTATIONS),
         dead_letters=settings.topic(DEAD_LETTERS),
     )
-    app = stage_app(settings, "review", settings.topic(REVIEW_REQUESTS), stage, Delivery(stage, producer.produce))
+    # The annotator waits by itself for a service that is away, and knows for how long.
+    delivery = Delivery(stage, producer.produce, Backoff(most=0.5))
+    app = stage_app(settings, "review", settings.topic(REVIEW_REQUESTS), stage, delivery)
 
     return RoleApp(app, _closing(producer, stage.close))
 
 
 def _store(settings: Settings, catalogue: Catalogue, producer: ConfirmedProducer) -> RoleApp:
+    check_divides(settings)
     stage = StoreStage(open_table(settings, catalogue), settings.topic(DEAD_LETTERS))
     app = stage_app(settings, "store", settings.topic(ANNOTATIONS), stage, Delivery(stage, producer.produce))
+    assign_whole_shards(app, settings.store_shards)
 
     return RoleApp(app, _closing(producer, stage.close))
 
@@ -122,17 +151,10 @@ def _session(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduc
 
     follower = AnnotationFollower(settings)  # notes its position before the table is read: nothing falls between
     snapshot = Snapshot(catalogue, student_dim(settings))
-    table = AttributeTable.open_existing(
-        settings.store_uri,
-        catalogue,
-        snapshot.dim,
-        storage_options=settings.storage_options,
-        deadline_s=settings.store_deadline_s,
-    )
-    if table is None:
-        follower.rewind()  # the store has not begun: all there is lies in the topic
-    else:
-        snapshot.load(table.read(snapshot.columns))
+    table = AttributeStore.open_existing(database(settings), catalogue, snapshot.dim, settings.store_shards)
+    if table.missing:
+        follower.rewind()  # the store has not begun: what is not in the table lies in the topic
+    snapshot.load(table.read(snapshot.columns))
     states = UserStates(recover)
     stage = SessionStage(
         snapshot,
@@ -141,15 +163,34 @@ def _session(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduc
         user_states=settings.topic(USER_STATES),
         dead_letters=settings.topic(DEAD_LETTERS),
         settings=RetrievalSettings(max_age_ms=int(settings.max_age_days * _DAY_MS)),
+        satisfaction=labeler(settings),
+        latest=LatestLists(settings.http_sessions),
     )
+    endpoint = CandidatesEndpoint(stage, count_partitions(settings, WATCH_EVENTS), settings.watch_partitioner)
     delivery = Delivery(stage, producer.produce)
-    app = stage_app(settings, "session", settings.topic(WATCH_EVENTS), stage, delivery, on_rebalance=states.forget)
+
+    def forget(partitions: Sequence[int]) -> None:
+        states.forget(partitions)
+        endpoint.forget(partitions)
+
+    def begin(partitions: Sequence[int]) -> None:
+        states.begin(partitions)
+        endpoint.begin(partitions)
+
+    app = stage_app(
+        settings, "session", settings.topic(WATCH_EVENTS), stage, delivery,
+        on_rebalance=forget, on_assigned=begin,
+    )  # fmt: skip
 
     async def stop_following() -> None:
+        states.close()
         await asyncio.to_thread(follower.close)
 
     return RoleApp(
-        app, _closing(producer, stop_following, stage.close), start=lambda crash: follower.start(stage.follow, crash)
+        app,
+        _closing(producer, stop_following, endpoint.close, stage.close),
+        start=lambda crash: follower.start(stage.follow, crash),
+        routes=endpoint.routes,
     )
 
 

@@ -15,12 +15,13 @@ def confluent_security(settings: Settings) -> dict[str, str]:
     """Return what librdkafka is told.
 
     Raises:
-        ConfigurationError: SASL without a user or password, or only one of certificate and key.
+        ConfigurationError: SASL without a user or password, only one of certificate and key, or a file can't be used.
 
     """
     _check(settings)
     wanted = {"security.protocol": settings.kafka_security.upper()}
     if settings.kafka_security.endswith("ssl"):
+        _context(settings)  # librdkafka would say what is wrong with a file in words of its own, and in no one line
         wanted |= {
             "ssl.ca.location": settings.kafka_ca_file,
             "ssl.certificate.location": settings.kafka_cert_file,
@@ -39,7 +40,7 @@ def faust_credentials(settings: Settings) -> CredentialsT | None:
     """Return what Faust hands to aiokafka; None for plaintext.
 
     Raises:
-        ConfigurationError: as `confluent_security`, or a file can't be read.
+        ConfigurationError: as `confluent_security`.
 
     """
     _check(settings)
@@ -58,11 +59,18 @@ def _context(settings: Settings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.kafka_ca_file or None)
         if settings.kafka_cert_file:
-            context.load_cert_chain(settings.kafka_cert_file, settings.kafka_key_file)
+            context.load_cert_chain(settings.kafka_cert_file, settings.kafka_key_file, password=_locked)
     except OSError as error:
         files = [settings.kafka_ca_file, settings.kafka_cert_file, settings.kafka_key_file]
         raise ConfigurationError(f"TLS files {[name for name in files if name]}: {error}; give PEM files") from error
     return context
+
+
+def _locked() -> str:
+    # Without a password to ask for, OpenSSL would ask the terminal, and a worker would wait there for ever.
+    raise ConfigurationError(
+        "VIBESTREAM_KAFKA_KEY_FILE is encrypted; give it without a passphrase, readable by the worker's user alone"
+    )
 
 
 def _check(settings: Settings) -> None:

@@ -12,11 +12,16 @@ from schemas.errors import ConfigurationError
 
 PREFIX = "VIBESTREAM_"
 # Never shown. The Gemini key goes by the name that its other tools use.
-_SECRETS = {"gemini_api_key": "GEMINI_API_KEY", "kafka_password": PREFIX + "KAFKA_PASSWORD"}
+_SECRETS = {
+    "gemini_api_key": "GEMINI_API_KEY",
+    "kafka_password": PREFIX + "KAFKA_PASSWORD",
+    "http_token": PREFIX + "HTTP_TOKEN",
+}
 Role = Literal["annotate", "review", "store", "session"]
 ROLES: tuple[Role, ...] = ("annotate", "review", "store", "session")
 
 Seconds = Annotated[float, Meta(gt=0)]
+MAX_SHARDS = 256
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -41,13 +46,40 @@ class Settings(Struct, frozen=True, kw_only=True):
     store_allow_http: Annotated[bool, Meta(description="let the endpoint be http://")] = False
     store_virtual_hosted: Annotated[bool, Meta(description="the bucket is part of the host's name")] = False
     store_deadline_s: Annotated[float, Meta(gt=0, description="for each call to the store")] = 60.0
+    store_shards: Annotated[
+        int, Meta(ge=1, le=MAX_SHARDS, description="tables, one writer each; a divisor of the annotations partitions")
+    ] = 1
     catalogue: Annotated[str, Meta(description="TOML file of attributes; empty: the one that ships")] = ""
     bundle: Annotated[str, Meta(description="folder of the student bundle; empty: the one that ships")] = ""
+    students: Annotated[
+        str, Meta(description="folder of bundles with CURRENT, instead of bundle; `vibestream student` changes it live")
+    ] = ""
+    shadow_share: Annotated[float, Meta(ge=0, le=1, description="of the uploads, scored by the shadow student too")] = (
+        0.05
+    )
     provider: Literal["cpu", "cuda"] = "cpu"
     llm: Annotated[Literal["gemini", "local"], Meta(description="who reviews uncertain attributes")] = "local"
     gemini_model: Annotated[str, Meta(min_length=1)] = "gemini-2.5-flash"
     gemini_base_url: str = ""
     gemini_api_key: str = ""
+    gemini_proxy: Annotated[str, Meta(description="http://host:port; empty: none")] = ""
+    gemini_project: Annotated[str, Meta(description="ask through Vertex AI, as this project; no key then")] = ""
+    gemini_location: Annotated[str, Meta(min_length=1, description="of Vertex AI")] = "global"
+    gemini_timeout_s: Annotated[float, Meta(gt=0, le=600, description="for one request")] = 60.0
+    llm_state: Annotated[
+        str, Meta(description="folder of the LLM's answers and spending; empty: `llm` beside a local store")
+    ] = ""
+    llm_usd_per_day: Annotated[float, Meta(ge=0, description="budget of the workers that share llm_state; 0: none")] = (
+        10.0
+    )
+    llm_usd_per_hour: Annotated[float, Meta(ge=0, description="the same per hour; 0: none")] = 0.0
+    llm_price: Annotated[str, Meta(description="USD per million tokens, input/output; empty: genai-prices")] = ""
+    llm_requests_per_minute: Annotated[float, Meta(ge=1, description="of one worker; your quota is the project's")] = (
+        1_000
+    )
+    llm_tokens_per_minute: Annotated[float, Meta(ge=1, description="input, of one worker")] = 1_000_000
+    llm_concurrency: Annotated[int, Meta(ge=1, le=256, description="requests at once, at most")] = 16
+    llm_items_per_request: Annotated[int, Meta(ge=1, le=16, description="videos in one request")] = 8
     max_run: Annotated[int, Meta(ge=1, le=10_000, description="records that a stage takes at once")] = 1_000
     max_review_run: Annotated[int, Meta(ge=1, le=1_000, description="the same for review, where each costs a call")] = (
         32
@@ -61,12 +93,32 @@ class Settings(Struct, frozen=True, kw_only=True):
     )
     drain_s: Annotated[float, Meta(ge=0, le=300, description="for runs in hand when a worker is told to stop")] = 10.0
     max_age_days: Annotated[float, Meta(gt=0, description="older videos are no candidates")] = 90.0
+    labeler: Annotated[
+        str, Meta(description="table of `vibestream satisfaction fit`; empty: the share of the video that was played")
+    ] = ""
+    watch_partitioner: Annotated[
+        Literal["crc32", "murmur2"],
+        Meta(description="how producers spread watch-events: librdkafka's default, or the Java client's"),
+    ] = "crc32"
+    http_sessions: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="sessions whose last list a session worker keeps, 10 kB each")
+    ] = 5_000
     metrics_port: Annotated[int, Meta(ge=0, le=65_535, description="0 picks a free port and logs it")] = 0
+    http_host: Annotated[str, Meta(min_length=1, description="the metrics port's address; 0.0.0.0: every one")] = (
+        "127.0.0.1"
+    )
+    http_token: Annotated[str, Meta(pattern=r"^[!-~]*$", description="what clients must send as a bearer token")] = ""
 
     def __repr__(self) -> str:
         """Show every setting but the secrets."""
         shown = {name: getattr(self, name) for name in self.__struct_fields__ if name not in _SECRETS}
         return f"Settings({shown})"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values that no text may show."""
+        values = (getattr(self, name) for name in _SECRETS)
+        return tuple(value for value in values if value)
 
     def lines(self) -> list[str]:
         """Return one line per setting: variable, value (whether it is set, of a secret), and what it is."""
@@ -96,6 +148,13 @@ class Settings(Struct, frozen=True, kw_only=True):
             "aws_virtual_hosted_style_request": "true" if self.store_virtual_hosted else "",
         }
         return {name: value for name, value in options.items() if value}
+
+    @property
+    def llm_state_path(self) -> Path:
+        """The folder of the LLM's answers and spending."""
+        if self.llm_state:
+            return Path(self.llm_state)
+        return Path(".data/llm") if "://" in self.store_uri else Path(self.store_uri).parent / "llm"
 
     def topic(self, name: str) -> str:
         """Return the full name of a topic."""

@@ -1,22 +1,25 @@
-"""What an operator does with the attribute table: check it, back it up, restore it."""
+"""What an operator does with the attribute store: check it, back it up, restore it, spread it over other shards."""
 
 import msgspec
 
-from models.bundle import load_bundle
 from schemas.attributes import load_catalogue
 from schemas.errors import ConfigurationError, DamagedTable, StoreUnavailable
-from streams.attribute_table import AttributeTable, Rows
-from streams.table_copy import copy_table
+from streams import reshard as moving
+from streams.attribute_store import AttributeStore
+from streams.attribute_table import Rows
+from streams.shards import shards_of_table
+from streams.table_copy import copy_store
 from streams.table_damage import is_damage
 from topology.console import progress
-from topology.roles import bundle_path
-from topology.settings import Settings
+from topology.roles import database, student_dim
+from topology.settings import MAX_SHARDS, Settings
 
 
 class StoreCheck(msgspec.Struct, frozen=True):
-    """Counts of the table, zero where `damage` kept them from being made."""
+    """Counts of the store, zero where `damage` kept them from being made."""
 
     uri: str
+    shards: int
     rows: int = 0
     videos: int = 0
     removed: int = 0
@@ -30,37 +33,38 @@ class StoreCheck(msgspec.Struct, frozen=True):
 
 
 def check(settings: Settings) -> StoreCheck:
-    """Open the table, read every column of every row, and count.
+    """Open every shard, read every column of every row, and count.
 
     Lance keeps no checksums: a changed byte in a value goes unseen, only missing and truncated files are found.
 
     Raises:
-        ConfigurationError: there is no table, or it does not fit the catalogue.
+        ConfigurationError: there is no store, or it does not fit the catalogue or the number of shards.
         StoreUnavailable: the store does not answer.
 
     """
-    uri = settings.store_uri
+    uri, shards = settings.store_uri, settings.store_shards
     try:
-        table = _needed(settings, uri)
+        store = _needed(settings, uri)
         with progress() as bars:
-            counts = table.rows()
+            counts = store.rows()
             task = bars.add_task("reading", total=counts.rows)
-            for batch in table.read():
+            for batch in store.read():
                 bars.advance(task, batch.num_rows)
     except DamagedTable as error:
-        return StoreCheck(uri, damage=str(error))
+        return StoreCheck(uri, shards, damage=str(error))
     except StoreUnavailable as error:
         if isinstance(error.__cause__, Exception) and is_damage(error.__cause__):
-            return StoreCheck(uri, damage=str(error))
+            return StoreCheck(uri, shards, damage=str(error))
         raise
-    return _counted(uri, counts)
+    missing = f"there is no table {', '.join(store.missing)}" if store.missing else ""
+    return _counted(uri, shards, counts, missing)
 
 
 def backup(settings: Settings, to: str) -> int:
-    """Copy the table to a database at `to`; return the rows.
+    """Copy the store, shard by shard, to a database at `to`; return the rows.
 
     Raises:
-        ConfigurationError: there is no table, or `to` holds one.
+        ConfigurationError: there is no store, or `to` holds one.
         StoreUnavailable: the store does not answer, or `to` can't be written.
 
     """
@@ -68,45 +72,66 @@ def backup(settings: Settings, to: str) -> int:
 
 
 def restore(settings: Settings, source: str) -> int:
-    """Copy the table of the database at `source` into the store, which has none or an empty one; return the rows.
+    """Copy the database at `source` into those shards of the store that are absent or empty; return the rows.
 
     Raises:
-        ConfigurationError: `source` has no table, or the store's holds rows.
+        ConfigurationError: `source` has no store in as many shards, or every shard of ours holds rows.
         StoreUnavailable: `source` or the store does not answer.
 
     """
     return _copy(settings, source, settings.store_uri)
 
 
-def _copy(settings: Settings, source_uri: str, target_uri: str) -> int:
-    source, target = _needed(settings, source_uri), _table(settings, target_uri)
+def reshard(settings: Settings, shards: int) -> int:
+    """Move the rows of the store into another number of shards; return how many were moved.
+
+    Raises:
+        ConfigurationError: there is no store, the number is out of range, or a store worker wrote meanwhile.
+        StoreUnavailable: the store does not answer.
+
+    """
+    if not 1 <= shards <= MAX_SHARDS:
+        raise ConfigurationError(f"{shards} shards: choose 1 to {MAX_SHARDS}")
+    place = database(settings)
+    if not any(map(shards_of_table, place.tables())):
+        raise _nothing(settings.store_uri)
     with progress() as bars:
-        task = bars.add_task(f"{source_uri} → {target_uri}", total=source.rows().rows)
-        return copy_table(
-            source,
-            target_uri,
-            target,
+        task = bars.add_task(f"into {shards} {'shard' if shards == 1 else 'shards'}", total=None)
+        return moving.reshard(
+            place,
+            load_catalogue(settings.catalogue_path),
+            student_dim(settings),
+            shards,
             lambda rows: bars.advance(task, rows),
-            storage_options=settings.storage_options,
         )
 
 
-def _table(settings: Settings, uri: str) -> AttributeTable | None:
-    return AttributeTable.open_existing(
-        uri,
-        load_catalogue(settings.catalogue_path),
-        load_bundle(bundle_path(settings)).manifest.dim,
-        storage_options=settings.storage_options,
-        deadline_s=settings.store_deadline_s,
+def _copy(settings: Settings, source_uri: str, target_uri: str) -> int:
+    source, target = _needed(settings, source_uri), _store(settings, target_uri)
+    with progress() as bars:
+        task = bars.add_task(f"{source_uri} → {target_uri}", total=source.rows().rows)
+        return copy_store(source, database(settings, target_uri), target, lambda rows: bars.advance(task, rows))
+
+
+def _store(settings: Settings, uri: str) -> AttributeStore:
+    catalogue = load_catalogue(settings.catalogue_path)
+    return AttributeStore.open_existing(
+        database(settings, uri), catalogue, student_dim(settings), settings.store_shards
     )
 
 
-def _needed(settings: Settings, uri: str) -> AttributeTable:
-    table = _table(settings, uri)
-    if table is None:
-        raise ConfigurationError(f"there is no attribute table at {uri}; the first store worker creates it")
-    return table
+def _needed(settings: Settings, uri: str) -> AttributeStore:
+    store = _store(settings, uri)
+    if not store.tables:
+        raise _nothing(uri)
+    return store
 
 
-def _counted(uri: str, counts: Rows) -> StoreCheck:
-    return StoreCheck(uri, counts.rows, counts.videos, counts.removed, counts.rows - counts.videos)
+def _nothing(uri: str) -> ConfigurationError:
+    return ConfigurationError(f"there is no attribute table at {uri}; the first store worker creates it")
+
+
+def _counted(uri: str, shards: int, counts: Rows, missing: str) -> StoreCheck:
+    return StoreCheck(
+        uri, shards, counts.rows, counts.videos, counts.removed, counts.rows - counts.videos, damage=missing
+    )

@@ -10,6 +10,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from schemas.errors import BrokerUnavailable, ConfigurationError
 from topology.kafka import client_config
+from topology.refusal import check_access
 from topology.settings import Settings
 
 VIDEO_UPLOADS = "video-uploads"
@@ -23,6 +24,10 @@ DEAD_LETTERS = "dead-letters"
 _TIMEOUT_S = 10.0
 # A dead letter carries its original in base64, so it may be a third larger than the largest record.
 _DEAD_LETTER_BYTES = 4 * 1024 * 1024
+# What came first is decided by the broker's clock; a producer's may be years off.
+_BROKER_TIME = (("message.timestamp.type", "LogAppendTime"),)
+# With Kafka's own values, gigabytes of superseded states may lie uncompacted, and a worker's start reads all of them.
+_SOON_COMPACTED = (("segment.bytes", str(64 * 1024 * 1024)), ("min.cleanable.dirty.ratio", "0.2"))
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,12 @@ class TopicSpec:
 
 
 TOPICS: tuple[TopicSpec, ...] = (
-    TopicSpec(VIDEO_UPLOADS, "video_id"),
-    TopicSpec(WATCH_EVENTS, "user_id"),
+    TopicSpec(VIDEO_UPLOADS, "video_id", config=_BROKER_TIME),
+    TopicSpec(WATCH_EVENTS, "user_id", config=_BROKER_TIME),
     TopicSpec(ANNOTATIONS, "video_id", "compact"),
     TopicSpec(REVIEW_REQUESTS, "video_id"),
     TopicSpec(SESSION_CANDIDATES, "session_id"),
-    TopicSpec(USER_STATES, "user_id", "compact"),
+    TopicSpec(USER_STATES, "user_id", "compact", _SOON_COMPACTED),
     TopicSpec(DEAD_LETTERS, "topic/partition/offset", config=(("max.message.bytes", str(_DEAD_LETTER_BYTES)),)),
 )
 
@@ -51,9 +56,10 @@ def ensure_topics(settings: Settings) -> Sequence[str]:
 
     Raises:
         BrokerUnavailable: the broker does not answer.
-        ConfigurationError: it refused a topic, or user-states and watch-events differ in partitions.
+        ConfigurationError: it refused these settings or a topic, or user-states and watch-events differ in partitions.
 
     """
+    check_access(settings)
     admin = AdminClient(client_config(settings, socket_timeout_ms=int(_TIMEOUT_S * 1000)))
     existing = _partitions(admin, settings)
     missing = [spec for spec in TOPICS if settings.topic(spec.name) not in existing]

@@ -3,37 +3,44 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import faust
-from prometheus_client import start_http_server
 
+from monitoring.serve import HttpServer, Route, metrics_page
 from schemas.errors import ConfigurationError
+from topology.refusal import check_access
 from topology.runs import RunConsumer
 from topology.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_STOP_S = 15.0
 Crash = Callable[[BaseException], None]
 
 
 @dataclass(frozen=True)
 class RoleApp:
-    """A Faust app, what to start beside it, and what to close after it."""
+    """A Faust app, what to start beside it, what to close after it, and what it answers by HTTP."""
 
     app: faust.App
     close: Callable[[], Awaitable[None]]
     start: Callable[[Crash], None] = lambda _: None
+    routes: Mapping[str, Route] = field(default_factory=dict[str, Route])
 
 
 def run_worker(settings: Settings, build: Callable[[], RoleApp]) -> None:
     """Run what `build` makes until SIGTERM or SIGINT; raise what made it crash.
 
-    On the first signal the runs in hand are finished, for as long as the settings allow, and committed.
+    A broker that refuses the settings is a ConfigurationError at once; one that is not there is waited for.
+
+    On the first signal the runs in hand are finished, for as long as the settings allow, and committed. A worker that
+    is cut off from its broker, and so can't leave its group in time, ends by SIGTERM then.
     """
     logging.getLogger("aiokafka").setLevel(logging.WARNING)  # its debug calls alone cost 15 % of a consumer
+    check_access(settings)  # Faust would try for ever, and say so in tracebacks
     asyncio.run(_run(settings, build))
 
 
@@ -49,12 +56,15 @@ async def _run(settings: Settings, build: Callable[[], RoleApp]) -> None:
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop_once)
     try:
-        server, thread = start_http_server(settings.metrics_port)
+        server = HttpServer(
+            settings.http_host, settings.metrics_port, {"GET /metrics": metrics_page}, token=settings.http_token
+        )
     except OSError as error:
         raise ConfigurationError(
-            f"VIBESTREAM_METRICS_PORT={settings.metrics_port}: {error.strerror}; choose another, or 0 for a free one"
+            f"VIBESTREAM_METRICS_PORT={settings.metrics_port} on VIBESTREAM_HTTP_HOST={settings.http_host}: "
+            f"{error.strerror}; choose another, or 0 for a free one"
         ) from error
-    log.info("metrics at http://127.0.0.1:%d/metrics, broker %s", server.server_port, settings.broker)
+    log.info("metrics at http://%s:%d/metrics, broker %s", settings.http_host, server.port, settings.broker)
     failures: list[BaseException] = []
 
     def crash(error: BaseException) -> None:
@@ -62,10 +72,15 @@ async def _run(settings: Settings, build: Callable[[], RoleApp]) -> None:
         stop.set()
 
     role = build()
+    server.add(role.routes)
+    # It returns when the group has given this worker its partitions, which may take long, and so may leaving the group.
+    starting = asyncio.ensure_future(role.app.start())
     try:
         role.start(crash)
-        await role.app.start()
-        await _first(stop.wait(), role.app.wait_until_stopped())
+        await _first(stop.wait(), asyncio.shield(starting))
+        if starting.done():
+            await starting
+            await _first(stop.wait(), role.app.wait_until_stopped())
         if role.app.crash_reason is not None:
             failures.append(role.app.crash_reason)
         elif isinstance(role.app.consumer, RunConsumer):
@@ -73,11 +88,8 @@ async def _run(settings: Settings, build: Callable[[], RoleApp]) -> None:
             await role.app.consumer.drain(settings.drain_s)
     finally:
         log.info("stopping")
-        await role.app.stop()
-        await role.close()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        await _end(role, failures)
+        server.close()
     if failures:
         raise failures[0]
 
@@ -87,3 +99,26 @@ async def _first(*events: Awaitable[object]) -> None:
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for future in waiting:
         future.cancel()
+
+
+async def _end(role: RoleApp, failures: Sequence[BaseException]) -> None:
+    """Leave the group and close everything; end the process where that does not come to an end.
+
+    Whoever is cut off from the broker waits for its answers, in threads that can't be stopped. All that was confirmed
+    is durable, and the rest comes again, so there is nothing to wait for.
+    """
+
+    async def end() -> None:
+        await role.app.stop()
+        await role.close()
+
+    ending = asyncio.ensure_future(end())
+    await asyncio.wait([ending], timeout=_STOP_S)
+    if ending.done():
+        await ending
+        return
+    log.warning("not stopped within %.0f s: the broker does not answer; ending at once", _STOP_S)
+    for failure in failures:
+        log.error("ended by %s: %s", type(failure).__name__, failure)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)

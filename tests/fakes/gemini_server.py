@@ -1,9 +1,14 @@
 """A Gemini that answers over HTTP on this machine: it reads the fenced videos and decides by simple rules.
 
 A request can be made to fail: by a marker in the text of a video (`[[safety]]`), or by `server.script`, whose modes are
-used up one a request before any marker counts. A marker with a number (`[[bad_json:1]]`) fails that often only.
+used up one a request before any marker counts. A marker with a number (`[[bad_json:1]]`) fails that often only. Without
+either, `server.faults` fails shares of the requests. It keeps a ledger of its own.
+
+`python -m tests.fakes.gemini_server` serves from a process of its own: it prints its address, answers GET /ledger with
+its accounts, and takes faults at POST /faults.
 """
 
+import argparse
 import asyncio
 import html
 import json
@@ -16,6 +21,8 @@ from threading import Thread
 from typing import Any
 
 from aiohttp import web
+
+from tests.fakes.gemini_ledger import Faults, Ledger
 
 _VIDEO = re.compile(
     r'<video-(?P<code>\w+) id="(?P<id>[^"]+)" asked="(?P<asked>[^"]*)">\n(?P<text>.*?)\n</video-(?P=code)>', re.S
@@ -37,6 +44,11 @@ class GeminiServer:
     most_running: int = 0
     released: asyncio.Event = field(default_factory=asyncio.Event)
     failed: dict[str, int] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
+    faults: Faults = field(default_factory=Faults)
+    delay_s: float = 0.0
+    stall_s: float = 5.0
+    remembers: bool = True
 
     def messages(self) -> list[str]:
         """The user message of every request."""
@@ -49,18 +61,19 @@ class GeminiServer:
             self.failed[name] = self.failed.get(name, 0) + 1
             if not times or self.failed[name] <= int(times):
                 return name
-        return "ok"
+        return self.faults.next()
 
 
 @asynccontextmanager
-async def gemini_server() -> AsyncIterator[GeminiServer]:
+async def gemini_server(server: GeminiServer | None = None) -> AsyncIterator[GeminiServer]:
     """Serve on a free port of 127.0.0.1."""
-    server = GeminiServer()
+    server = server or GeminiServer()
 
     async def generate(request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        server.requests.append(body)
-        server.headers.append(dict(request.headers))
+        if server.remembers:
+            server.requests.append(body)
+            server.headers.append(dict(request.headers))
         server.running += 1
         server.most_running = max(server.most_running, server.running)
         try:
@@ -69,7 +82,19 @@ async def gemini_server() -> AsyncIterator[GeminiServer]:
             server.running -= 1
 
     app = web.Application()
+
+    async def ledger(_: web.Request) -> web.Response:
+        accounts = {name: value for name, value in vars(server.ledger).items() if not name.startswith("_")}
+        return web.json_response(accounts)
+
+    async def faults(request: web.Request) -> web.Response:
+        server.faults = Faults(await request.json())
+        return web.Response()
+
     app.router.add_post("/v1beta/models/{call:.+}", generate)
+    app.router.add_post("/v1beta1/projects/{call:.+}", generate)
+    app.router.add_get("/ledger", ledger)
+    app.router.add_post("/faults", faults)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -109,17 +134,31 @@ def gemini_in_thread() -> Iterator[GeminiServer]:
 
 async def _respond(server: GeminiServer, request: web.Request, body: Json) -> web.StreamResponse:
     message = body["contents"][0]["parts"][0]["text"]
+    prompt = (len(message) + len(json.dumps(body.get("systemInstruction", "")))) // 4
     mode = server.mode(message)
+    if not server.ledger.arrived(prompt):
+        mode = "rate_limit"
+    server.ledger.outcomes[mode] += 1
+    if server.delay_s:
+        await asyncio.sleep(server.delay_s)
     if mode == "slow":
         await server.released.wait()
         mode = "ok"
-    if mode == "drop":
-        assert request.transport is not None
-        request.transport.close()
-        return web.Response()
     if mode in _ERRORS:
         return _ERRORS[mode]()
-    return web.json_response(_reply(message, mode))
+    lost = mode in ("drop", "stall")
+    reply = _reply(message, "ok" if lost else mode, prompt)
+    usage = reply["usageMetadata"]
+    server.ledger.bill(usage["promptTokenCount"], usage["candidatesTokenCount"] + usage["thoughtsTokenCount"])
+    if mode == "stall":
+        await asyncio.sleep(server.stall_s)
+    if lost:
+        if request.transport is not None:  # else the client has given up already
+            request.transport.close()
+        return web.Response()
+    if mode == "ok":
+        server.ledger.answered.update(match["text"] for match in _VIDEO.finditer(message))
+    return web.json_response(reply)
 
 
 def _error(code: int, status: str, message: str, *details: Json) -> web.Response:
@@ -138,6 +177,7 @@ def _quota(quota: str, delay: str) -> web.Response:
 
 
 _ERRORS: dict[str, Callable[[], web.Response]] = {
+    "busy": lambda: _quota("GenerateRequestsPerMinutePerProjectPerModel", "0.1s"),
     "rate_limit": lambda: _quota("GenerateRequestsPerMinutePerProjectPerModel", "2.5s"),
     "daily_quota": lambda: _quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier", "35640s"),
     "bad_request": lambda: _error(400, "INVALID_ARGUMENT", "Request contains an invalid argument"),
@@ -157,10 +197,10 @@ _ERRORS: dict[str, Callable[[], web.Response]] = {
 }
 
 
-def _reply(message: str, mode: str) -> Json:
+def _reply(message: str, mode: str, prompt: int) -> Json:
     videos = [match.groupdict() for match in _VIDEO.finditer(message)]
     text = json.dumps({"answers": [_answer(video) for video in videos]})
-    usage = {"promptTokenCount": len(message) // 4, "candidatesTokenCount": len(text) // 4, "thoughtsTokenCount": 3}
+    usage = {"promptTokenCount": prompt, "candidatesTokenCount": len(text) // 4, "thoughtsTokenCount": 3}
     reply: Json = {"usageMetadata": usage, "modelVersion": "fake", "responseId": "r"}
     if mode == "blocked":
         return reply | {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}
@@ -212,3 +252,30 @@ def _answer(video: dict[str, str]) -> Json:
         verdict = "unclear" if f"{attribute}?" in text else "yes" if found else "no"
         verdicts.append({"attribute": attribute, "evidence": attribute if found else "", "verdict": verdict})
     return {"video_id": video["id"], "verdicts": verdicts}
+
+
+def main() -> None:
+    """Serve until this process is ended."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--faults", default="{}", help="shares by mode, JSON")
+    parser.add_argument("--requests-per-minute", type=float, default=float("inf"))
+    parser.add_argument("--tokens-per-minute", type=float, default=float("inf"))
+    parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--stall", type=float, default=5.0)
+    options = parser.parse_args()
+    ledger = Ledger(requests_per_minute=options.requests_per_minute, tokens_per_minute=options.tokens_per_minute)
+    server = GeminiServer(
+        ledger=ledger, faults=Faults(json.loads(options.faults)), delay_s=options.delay, stall_s=options.stall,
+        remembers=False,
+    )  # fmt: skip
+
+    async def serve() -> None:
+        async with gemini_server(server):
+            print(server.url, flush=True)
+            await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    main()

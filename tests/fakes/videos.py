@@ -46,6 +46,8 @@ def annotation(
     uploaded_at_ms: int = NOW_MS - 1_000,
     received_at_ms: int = NOW_MS,
     student: int = 1,
+    certified: bool | None = True,
+    guarantee: bool | None = None,
 ) -> Annotation:
     """Policy absent unless `labels` says otherwise."""
     embedding = direction(0.0) if vector is None else vector
@@ -59,11 +61,12 @@ def annotation(
         uploaded_at_ms=uploaded_at_ms,
         language="en",
         attributes={
-            attribute: AttributeScore(p=p, band="accept", label=label, source="student")
+            attribute: AttributeScore(p=p, band="accept", label=label, source="student", certified=certified)
             for attribute, label in ({"hostile": False} | (labels or {})).items()
         },
         embedding=embedding.astype("<f2").tobytes() if has_vector else None,
         student=StudentVersion("student", student),
+        guarantee=guarantee,
     )
 
 

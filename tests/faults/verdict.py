@@ -1,12 +1,13 @@
 """The arithmetic after a fault: nothing lost, nothing twice, every user's state as one clean pass would leave it."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from msgspec.structs import replace
 
 from models.satisfaction import satisfaction
 from schemas.attributes import load_catalogue
+from schemas.dead_letter import DeadLetter
 from schemas.events import WatchEvent
 from schemas.user_state import UserState
 from schemas.wire import Decoder
@@ -21,7 +22,7 @@ from topology.kafka import read_topic
 from topology.producer import ConfirmedProducer
 from topology.roles import open_table
 from topology.settings import Settings
-from topology.topics import USER_STATES, WATCH_EVENTS
+from topology.topics import DEAD_LETTERS, USER_STATES, WATCH_EVENTS
 
 States = dict[tuple[int, str], UserState]
 
@@ -33,23 +34,23 @@ def accounted(settings: Settings) -> Audit:
     return result
 
 
-def kept_states(settings: Settings, producer: ConfirmedProducer) -> States:
-    """The states that a worker would recover now."""
+def kept_states(settings: Settings, producer: ConfirmedProducer, records: list[Record] | None = None) -> States:
+    """The states that a worker would recover now, of the users of `records` (all watches)."""
     changelog = Changelog(settings, settings.topic(USER_STATES), producer)
 
     async def recover(partition: int) -> Iterable[tuple[bytes, bytes | None]]:
         return changelog.read(partition)
 
-    return asyncio.run(_states(settings, UserStates(recover), watches(settings)))
+    return asyncio.run(_states(settings, UserStates(recover), watches(settings) if records is None else records))
 
 
-def replayed_states(settings: Settings) -> States:
+def replayed_states(settings: Settings, records: list[Record] | None = None) -> States:
     """The states that one clean pass over the topic leaves, with the catalogue as it is now."""
     table = open_table(settings, load_catalogue())
     snapshot = Snapshot(load_catalogue(), table.dim)
     snapshot.load(table.read(snapshot.columns))
     decoder, states = Decoder(WatchEvent), States()
-    for record in watches(settings):
+    for record in watches(settings) if records is None else records:
         event = decoder.decode(record.value or b"")
         event = replace(event, watched_at_ms=min(event.watched_at_ms, record.timestamp_ms))
         at = (record.partition, event.user_id)
@@ -59,9 +60,21 @@ def replayed_states(settings: Settings) -> States:
     return states
 
 
-def watches(settings: Settings) -> list[Record]:
-    """All watch events, in the order of each partition."""
-    return sorted(read_topic(settings, WATCH_EVENTS), key=lambda record: (record.partition, record.offset))
+def dead_letters(settings: Settings) -> dict[str, DeadLetter]:
+    """All dead letters by the origin of their record."""
+    decoder = Decoder(DeadLetter)
+    letters = [decoder.decode(record.value or b"") for record in read_topic(settings, DEAD_LETTERS)]
+    return {letter.origin: letter for letter in letters}
+
+
+def watches(settings: Settings, letters: Container[str] = ()) -> list[Record]:
+    """All watch events that were not refused (have no letter), in the order of each partition."""
+    records = (
+        record
+        for record in read_topic(settings, WATCH_EVENTS)
+        if f"{record.topic}/{record.partition}/{record.offset}" not in letters
+    )
+    return sorted(records, key=lambda record: (record.partition, record.offset))
 
 
 async def _states(settings: Settings, states: UserStates, records: list[Record]) -> States:
@@ -70,6 +83,4 @@ async def _states(settings: Settings, states: UserStates, records: list[Record])
     decoder = Decoder(WatchEvent)
     users = {(record.partition, decoder.decode(record.value or b"").user_id) for record in records}
     found = {at: states.get(*at) for at in users}
-    missing = [at for at, state in found.items() if state is None]
-    assert not missing, f"users without a state: {missing[:5]} of {len(missing)}"
     return {at: state for at, state in found.items() if state is not None}

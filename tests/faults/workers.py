@@ -1,15 +1,21 @@
 """Worker processes that faults are done to."""
 
+import math
 import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
+from monitoring.scrape import scrape, total
 from tests.processes import wait_until
-from topology.settings import Role, Settings, environment
+from topology.broker import free_port
+from topology.settings import Role, Settings, environment, with_changes
 
 Worker = subprocess.Popen[bytes]
+_START_S = 150
+_END_S = 40
 
 
 class Workers:
@@ -21,13 +27,17 @@ class Workers:
         self._running: dict[Role, list[Worker]] = {}
         self._started: Counter[Role] = Counter()
         self._leaving: list[Worker] = []
+        self._ports: dict[int, int] = {}
 
     def start(self, role: Role) -> Worker:
+        port = free_port()
         with (self._logs / f"{role}.log").open("ab") as log:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "topology.cli", "worker", role],
-                env=environment(self._settings), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=environment(with_changes(self._settings, metrics_port=port)),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
+        self._ports[worker.pid] = port
         self._running.setdefault(role, []).append(worker)
         self._started[role] += 1
         return worker
@@ -35,10 +45,30 @@ class Workers:
     def wait_until_up(self, role: Role) -> None:
         """Return when all workers of a role that were ever started have come up, and so can take a SIGTERM."""
         log = self._logs / f"{role}.log"
-        wait_until(lambda: log.read_text().count("metrics at") >= self._started[role], 60, f"{role} comes up")
+        wait_until(lambda: log.read_text().count("metrics at") >= self._started[role], _START_S, f"{role} comes up")
 
     def of(self, role: Role) -> list[Worker]:
         return self._running.get(role, [])
+
+    def metric(self, worker: Worker, name: str) -> float:
+        """A metric of a worker, summed over its labels; NaN while the worker does not answer."""
+        try:
+            return total(scrape(self._ports[worker.pid]), name)
+        except OSError:
+            return math.nan
+
+    def wait_until_reading(self, role: Role) -> None:
+        """Return when the workers of a role have shared out its partitions, each some.
+
+        The embedded broker keeps a group waiting for a member that ends while it joins.
+        """
+
+        def reads() -> bool:
+            self.check()
+            shares = [self.metric(worker, "vibestream_assigned_partitions") for worker in self.of(role)]
+            return min(shares) > 0 and sum(shares) == self._settings.partitions
+
+        wait_until(reads, _START_S, f"{role} gets its partitions")
 
     def forget(self, role: Role, worker: Worker) -> None:
         """Leave a worker that was told to end to itself; `stop_all` still makes sure of it."""
@@ -55,10 +85,28 @@ class Workers:
 
     def end(self, role: Role, worker: Worker | None = None) -> None:
         """SIGTERM, which must end in exit code 0 within the time for draining."""
-        ended = worker or self.oldest(role)
-        self._running[role].remove(ended)
-        ended.send_signal(signal.SIGTERM)
-        assert ended.wait(30) == 0, f"{role}:\n{self.log(role)}"
+        self.end_all({role: worker or self.oldest(role)})
+
+    def end_all(self, ending: Mapping[Role, Worker], code: int = 0) -> None:
+        """The same to one worker per role at once, which must end in `code`."""
+        for role, worker in ending.items():
+            self._running[role].remove(worker)
+            worker.send_signal(signal.SIGTERM)
+        for role, worker in ending.items():
+            try:
+                ended = worker.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
+                ended = f"nothing for {_END_S} s"
+            assert ended == code, f"{role} ended with {ended}:\n{self.log(role)}"
+
+    def end_extra(self) -> None:
+        """End all but the youngest worker of each role."""
+        while extra := {role: workers[0] for role, workers in self._running.items() if len(workers) > 1}:
+            for role in extra:
+                self.wait_until_reading(role)
+            self.end_all(extra)
 
     def check(self) -> None:
         for role, workers in self._running.items():

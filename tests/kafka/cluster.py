@@ -1,4 +1,8 @@
-"""Apache Kafka on loopback: brokers that are controllers too, from jars that Maven resolves."""
+"""Apache Kafka on loopback: brokers that are controllers too, from jars that Maven resolves.
+
+Every broker has a second listener that it advertises at another port: whoever runs a proxy from there can put a bad
+network between the brokers and their clients.
+"""
 
 import subprocess
 import time
@@ -24,10 +28,11 @@ _CONFIG = """\
 process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{behind},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxy}
+inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={logs}
 auto.create.topics.enable=false
 default.replication.factor={replicas}
@@ -61,6 +66,7 @@ class Cluster:
         self._folder = folder
         self._classpath = classpath()
         self._ports = [free_port() for _ in range(brokers)]
+        self._proxied = [(free_port(), free_port()) for _ in range(brokers)]
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._configure([free_port() for _ in range(brokers)])
 
@@ -68,6 +74,16 @@ class Cluster:
     def url(self) -> str:
         """All brokers, as VIBESTREAM_BROKER wants them."""
         return "kafka://" + ",".join(f"127.0.0.1:{port}" for port in self._ports)
+
+    @property
+    def proxied_url(self) -> str:
+        """The same through a proxy of `routes`."""
+        return "kafka://" + ",".join(f"127.0.0.1:{port}" for port, _ in self._proxied)
+
+    @property
+    def routes(self) -> dict[int, int]:
+        """What a proxy has to pass on: from the ports that are advertised for it, to those behind them."""
+        return dict(self._proxied)
 
     def start_all(self) -> None:
         for index in range(len(self._ports)):
@@ -99,6 +115,7 @@ class Cluster:
             (home / "server.properties").write_text(
                 _CONFIG.format(
                     node=node, voters=voters, port=port, controller_port=controllers[node], logs=home / "data",
+                    proxy=self._proxied[node][0], behind=self._proxied[node][1],
                     replicas=replicas, in_sync=min(2, replicas),
                 )
             )  # fmt: skip

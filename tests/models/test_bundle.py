@@ -1,13 +1,14 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import onnx
 import pytest
 
-from models.bundle import MANIFEST, MODEL, TOKENIZER, default_bundle, load_bundle
+from models.bundle import MANIFEST, MODEL, TOKENIZER, default_bundle, load_bundle, load_manifest
 from schemas.attributes import load_catalogue
 from schemas.errors import BundleError
 
@@ -28,7 +29,9 @@ def test_the_shipped_bundle_verifies_and_covers_the_shipped_catalogue():
     assert tuple((a.id, a.version) for a in manifest.attributes) == tuple(
         (a.id, a.version) for a in load_catalogue().attributes
     )
-    assert not manifest.certified
+    assert manifest.certified
+    assert manifest.certificate is not None
+    assert set(manifest.certificate.attributes) == {one.id for one in manifest.attributes if one.certified}
     assert manifest.training.licence == "Apache-2.0"
 
 
@@ -76,3 +79,35 @@ def test_a_model_that_points_to_other_files_is_refused(copy: Path):
     rewrite(copy, lambda m: m["files"].update({MODEL: digest}))  # type: ignore[attr-defined]
     with pytest.raises(BundleError, match="other files"):
         load_bundle(copy)
+
+
+@pytest.mark.parametrize("name", [MODEL, TOKENIZER, MANIFEST])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: b"", lambda content: content[: len(content) // 2], lambda content: b"\xff" * len(content)],
+    ids=["empty", "cut short", "overwritten"],
+)
+def test_a_damaged_file_is_refused_in_one_line_and_repaired_it_loads(
+    copy: Path, name: str, damage: Callable[[bytes], bytes]
+):
+    path = copy / name
+    original = path.read_bytes()
+    path.write_bytes(damage(original))
+    with pytest.raises(BundleError, match=name) as error:
+        load_bundle(copy)
+    assert "\n" not in str(error.value)
+
+    path.write_bytes(original)
+    assert replace(load_bundle(copy), path=default_bundle()) == load_bundle(default_bundle())
+
+
+def test_a_byte_that_is_no_utf8_in_a_text_of_the_manifest_is_refused(copy: Path):
+    path = copy / MANIFEST
+    path.write_bytes(path.read_bytes().replace(b"Apache", b"Ap\xffche", 1))
+    with pytest.raises(BundleError, match=MANIFEST):
+        load_bundle(copy)
+
+
+def test_the_manifest_alone_is_read_from_a_bundle_whose_model_is_damaged(copy: Path):
+    (copy / MODEL).write_bytes(b"")
+    assert load_manifest(copy) == load_manifest(default_bundle())

@@ -34,6 +34,11 @@ def test_a_row_of_the_wrong_length_is_refused():
         decide(np.array([0.5], np.float32), BANDS, ["funny", "eerie"])
 
 
+def test_every_score_says_whether_its_attribute_is_certified():
+    scores = decide(np.array([0.9, 0.4], np.float32), BANDS, ["funny", "eerie"], certified={"eerie"})
+    assert {name: score.certified for name, score in scores.items()} == {"funny": False, "eerie": True}
+
+
 @given(
     texts=st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=1, max_size=60),
     precision=st.floats(0.3, 0.99),

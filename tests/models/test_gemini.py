@@ -1,18 +1,25 @@
-import asyncio
+"""One request to Gemini: what is sent, and how each way of failing ends."""
+
 import json
+import re
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 
 import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import RefreshError
 from prometheus_client import REGISTRY
 
-from models.annotator import Answered, Declined, Question, Verdict
-from models.gemini import GeminiAnnotator
+from models.annotator import Answered, Question, Verdict
+from models.gemini import ApiKey, Gemini, VertexAi
+from models.gemini_failure import of_error, seconds_to_reset
+from models.llm_outcome import Call, Park, Permanent, Replied, Retry, Usage
 from schemas.attributes import load_catalogue
-from schemas.errors import AnnotatorUnavailable, ConfigurationError
+from schemas.errors import ConfigurationError
 from schemas.events import VideoUpload
 from tests.fakes.gemini_server import GeminiServer, gemini_server
 
-Make = Callable[..., GeminiAnnotator]
+Make = Callable[..., Gemini]
 
 
 @pytest.fixture
@@ -23,21 +30,25 @@ async def server() -> AsyncIterator[GeminiServer]:
 
 @pytest.fixture
 async def make(server: GeminiServer) -> AsyncIterator[Make]:
-    made: list[GeminiAnnotator] = []
+    made: list[Gemini] = []
 
-    def annotator(**options: object) -> GeminiAnnotator:
-        settings = {"api_key": "key", "model": "gemini-2.5-flash", "base_url": server.url, **options}
-        made.append(GeminiAnnotator(load_catalogue(), **settings))
+    def gemini(access: ApiKey | VertexAi | None = None, **options: object) -> Gemini:
+        settings = {"model": "gemini-2.5-flash", "base_url": server.url, **options}
+        made.append(Gemini(load_catalogue(), access or ApiKey("key"), **settings))
         return made[-1]
 
-    yield annotator
+    yield gemini
     for one in made:
         await one.close()
 
 
-def ask(title: str, *attributes: str) -> Question:
+def question(title: str, *attributes: str) -> Question:
     upload = VideoUpload(schema_version=1, video_id="v", creator_id="c", uploaded_at_ms=0, title=title)
     return Question(upload, attributes or ("funny",))
+
+
+async def ask(gemini: Gemini, *questions: Question) -> Call:
+    return await gemini.ask(questions)
 
 
 FUNNY = Answered({"funny": Verdict(True, "funny")})
@@ -47,37 +58,34 @@ def counted(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, {"kind": "gemini", **labels}) or 0.0
 
 
-async def test_answers_come_back_in_the_order_of_the_questions(make: Make, server: GeminiServer):
-    titles = [f"video {i} is {'funny' if i % 3 == 0 else 'plain'}" for i in range(20)]
-    outcomes = await make().annotate([ask(title) for title in titles])
-    assert [outcome == FUNNY for outcome in outcomes] == [i % 3 == 0 for i in range(20)]
-    assert len(server.requests) == 3
-
-
 async def test_each_video_is_asked_its_own_attributes(make: Make):
-    outcomes = await make().annotate([ask("funny eerie?", "eerie", "funny"), ask("hyped", "hyped", "funny")])
-    assert outcomes == [
-        Answered({"eerie": Verdict(None, "eerie"), "funny": Verdict(True, "funny")}),
-        Answered({"hyped": Verdict(True, "hyped"), "funny": Verdict(False)}),
-    ]
+    call = await ask(make(), question("funny eerie?", "eerie", "funny"), question("hyped", "hyped", "funny"))
+    assert call.outcome == Replied(
+        {
+            0: Answered({"eerie": Verdict(None, "eerie"), "funny": Verdict(True, "funny")}),
+            1: Answered({"hyped": Verdict(True, "hyped"), "funny": Verdict(False)}),
+        }
+    )
 
 
 async def test_the_rubric_is_the_whole_system_instruction_and_never_changes(make: Make, server: GeminiServer):
-    annotator = make(items_per_request=1)
-    await annotator.annotate([ask("first zebra"), ask("other zebra")])
+    gemini = make()
+    await ask(gemini, question("first zebra"))
+    await ask(gemini, question("other zebra"))
     first, second = (json.dumps(request["systemInstruction"]) for request in server.requests)
     assert first == second
     assert "zebra" not in first
 
 
 async def test_every_request_is_fenced_with_another_code(make: Make, server: GeminiServer):
-    await make(items_per_request=1).annotate([ask("a"), ask("a")])
-    codes = {message.split("\n")[0] for message in server.messages()}
-    assert len(codes) == 2
+    gemini = make()
+    await ask(gemini, question("a"))
+    await ask(gemini, question("a"))
+    assert len({message.split("\n")[0] for message in server.messages()}) == 2
 
 
 async def test_requests_are_cold_closed_and_without_tools(make: Make, server: GeminiServer):
-    await make().annotate([ask("funny")])
+    await ask(make(), question("funny"))
     request = server.requests[0]
     config = request["generationConfig"]
     assert config["temperature"] == 0.0
@@ -98,150 +106,122 @@ async def test_requests_are_cold_closed_and_without_tools(make: Make, server: Ge
 async def test_as_little_thinking_as_the_model_allows(
     make: Make, server: GeminiServer, model: str, thinking: dict[str, object] | None
 ):
-    await make(model=model).annotate([ask("funny")])
+    await ask(make(model=model), question("funny"))
     sent = server.requests[0]["generationConfig"].get("thinkingConfig")
     spelled = {name.lower().removeprefix("thinking").strip("_"): value for name, value in (sent or {}).items()}
     assert (spelled or None) == thinking
 
 
-UNAVAILABLE = [
-    ("rate_limit", "429: .*rate limit.*retry after 2.5 s"),
-    ("daily_quota", "429: .*daily quota.*retry after 35640 s"),
-    ("bad_key", "400: GEMINI_API_KEY was refused"),
-    ("no_billing", "400: .*billing or region"),
-    ("unauthenticated", "401: GEMINI_API_KEY was refused"),
-    ("forbidden", "403: .*enable the Gemini API"),
-    ("not_found", "404: there is no model 'gemini-2.5-flash'.*VIBESTREAM_GEMINI_MODEL"),
-    ("overloaded", "503: Gemini failed: The model is overloaded"),
-    ("gateway", "502: Gemini failed"),
-    ("drop", "can't be reached"),
-    ("html", "200, but no answer of Gemini's shape"),
-    ("broken_body", "200, but no answer of Gemini's shape"),
-    ("list_body", "200, but neither candidates nor usage"),
-    ("number_body", "200, but no answer of Gemini's shape"),
-    ("wrong_types", "200, but no answer of Gemini's shape"),
-    ("other_json", "200, but neither candidates nor usage"),
+FAILURES: list[tuple[str, type, str, str, bool]] = [
+    # mode of the fake, outcome, cause, what the reason says, whether it was billed (as far as we know)
+    ("busy", Retry, "rate_limit", "rate limit.*retry after 0.1 s", False),
+    ("rate_limit", Retry, "rate_limit", "rate limit.*retry after 2.5 s", False),
+    ("daily_quota", Park, "quota", "daily quota.*resets in 35640 s", False),
+    ("bad_key", Park, "credentials", "400: GEMINI_API_KEY was refused", False),
+    ("no_billing", Park, "credentials", "400: .*billing or region", False),
+    ("unauthenticated", Park, "credentials", "401: GEMINI_API_KEY was refused", False),
+    ("forbidden", Park, "credentials", "403: .*enable the Gemini API", False),
+    ("not_found", Park, "model", "404: there is no model 'gemini-2.5-flash'.*VIBESTREAM_GEMINI_MODEL", False),
+    ("bad_request", Permanent, "rejected", "400: Gemini called the request invalid", False),
+    ("overloaded", Retry, "overloaded", "503: Gemini failed: The model is overloaded", False),
+    ("gateway", Retry, "overloaded", "502: Gemini failed", False),
+    ("drop", Retry, "network", "can't be reached", True),
+    ("html", Retry, "unreadable", "200, but no answer of Gemini's shape", True),
+    ("broken_body", Retry, "unreadable", "200, but no answer of Gemini's shape", True),
+    ("number_body", Retry, "unreadable", "200, but no answer of Gemini's shape", True),
+    ("wrong_types", Retry, "unreadable", "200, but no answer of Gemini's shape", True),
+    ("list_body", Retry, "unreadable", "200, but neither candidates nor usage", True),
+    ("other_json", Retry, "unreadable", "200, but neither candidates nor usage", True),
+    ("safety", Permanent, "refused", "SAFETY", True),
+    ("recitation", Permanent, "refused", "RECITATION", True),
+    ("blocked", Permanent, "refused", "PROHIBITED_CONTENT", True),
+    ("empty", Permanent, "refused", "no candidate", True),
+    ("cut_off", Retry, "cut_off", "MAX_TOKENS", True),
+    ("bad_json", Retry, "malformed", "broke the schema", True),
+    ("off_enum", Retry, "malformed", "broke the schema", True),
+    ("other", Retry, "malformed", "OTHER", True),
+    ("no_id", Retry, "missing", "left out the video", True),
+    ("wrong_id", Retry, "missing", "left out the video", True),
+    ("twice", Retry, "missing", "left out the video", True),
+    ("no_attribute", Retry, "missing", "left out the video", True),
 ]
 
 
-@pytest.mark.parametrize(("mode", "message"), UNAVAILABLE)
-async def test_what_is_no_fault_of_the_video_makes_the_annotator_unavailable_at_once(
-    make: Make, server: GeminiServer, mode: str, message: str
+@pytest.mark.parametrize(("mode", "kind", "cause", "reason", "billed"), FAILURES)
+async def test_every_way_of_failing_ends_in_one_of_three_outcomes(
+    make: Make, server: GeminiServer, mode: str, kind: type, cause: str, reason: str, billed: bool
 ):
-    with pytest.raises(AnnotatorUnavailable, match=message):
-        await make().annotate([ask(f"funny [[{mode}]]")])
-    assert len(server.requests) == 1
+    call = await ask(make(), question(f"funny [[{mode}]]"))
+    assert type(call.outcome) is kind
+    assert isinstance(call.outcome, (Retry, Permanent, Park))
+    assert call.outcome.cause == cause
+    assert re.search(reason, call.outcome.reason)
+    assert (call.usage != Usage(0, 0)) == billed
+    assert len(server.requests) == 1, "no hidden retry"
 
 
-DECLINED = [
-    ("safety", "SAFETY", 1),
-    ("recitation", "RECITATION", 1),
-    ("blocked", "PROHIBITED_CONTENT", 1),
-    ("empty", "no candidate", 1),
-    ("cut_off", "MAX_TOKENS", 2),
-    ("bad_json", "broke the schema", 2),
-    ("off_enum", "broke the schema", 2),
-    ("other", "OTHER", 2),
-    ("no_id", "left out the video", 2),
-    ("wrong_id", "left out the video", 2),
-    ("twice", "left out the video", 2),
-    ("no_attribute", "left out the video", 2),
-]
+async def test_a_delay_that_the_service_names_is_kept(make: Make):
+    limited = (await ask(make(), question("[[rate_limit]]"))).outcome
+    daily = (await ask(make(), question("[[daily_quota]]"))).outcome
+    assert isinstance(limited, Retry)
+    assert isinstance(daily, Park)
+    assert (limited.after_s, daily.for_s) == (2.5, 35_640)
 
 
-@pytest.mark.parametrize(("mode", "reason", "requests"), DECLINED)
-async def test_what_the_video_brings_about_is_declined_with_its_reason(
-    make: Make, server: GeminiServer, mode: str, reason: str, requests: int
-):
-    (outcome,) = await make().annotate([ask(f"funny [[{mode}]]")])
-    assert isinstance(outcome, Declined)
-    assert reason in outcome.reason
-    assert len(server.requests) == requests
+async def test_a_slow_service_is_a_retry_after_the_time_out(make: Make):
+    call = await ask(make(timeout_s=0.2), question("[[slow]]"))
+    assert isinstance(call.outcome, Retry)
+    assert (call.outcome.cause, call.usage) == ("timeout", None)
 
 
-@pytest.mark.parametrize("mode", ["cut_off", "bad_json", "off_enum", "other", "no_id", "no_attribute"])
-async def test_a_second_try_that_succeeds_is_an_answer(make: Make, mode: str):
-    assert await make().annotate([ask(f"funny [[{mode}:1]]")]) == [FUNNY]
+async def test_a_service_that_is_not_there_is_a_retry(make: Make):
+    call = await ask(make(base_url="http://127.0.0.1:9"), question("funny"))
+    assert isinstance(call.outcome, Retry)
+    assert call.outcome.cause == "network"
 
 
-async def test_an_answer_that_was_cut_off_gets_twice_the_room(make: Make, server: GeminiServer):
-    await make().annotate([ask("funny [[cut_off:1]]")])
-    first, second = (request["generationConfig"]["maxOutputTokens"] for request in server.requests)
-    assert second == 2 * first
+def test_credentials_that_google_cannot_use_park():
+    assert isinstance(of_error(RefreshError("expired"), "m"), Park)
 
 
-@pytest.mark.parametrize("mode", [mode for mode, _, _ in DECLINED] + ["bad_request"])
-async def test_one_video_takes_no_other_with_it(make: Make, mode: str):
-    outcomes = await make().annotate([ask("funny one"), ask(f"funny [[{mode}]]"), ask("funny three")])
-    assert [type(outcome) for outcome in outcomes] == [Answered, Declined, Answered]
+def test_daily_quotas_begin_again_at_midnight_in_california():
+    assert seconds_to_reset(datetime(2026, 1, 15, 7, 0, tzinfo=UTC)) == 3_600
+    assert seconds_to_reset(datetime(2026, 7, 15, 8, 0, tzinfo=UTC)) == 23 * 3_600
 
 
-async def test_only_the_video_that_was_left_out_is_asked_again(make: Make, server: GeminiServer):
-    outcomes = await make().annotate([ask("funny one"), ask("funny two [[no_id:1]]"), ask("funny three")])
-    assert outcomes == [FUNNY] * 3
-    assert "funny two" in server.messages()[1]
-    assert "funny one" not in server.messages()[1]
-    assert len(server.requests) == 2
+async def test_no_request_is_billed_more_than_its_bound(make: Make, server: GeminiServer):
+    gemini = make()
+    for asked in ([question("funny")], [question("ü" * 300, "funny", "eerie"), question("<<<>>>" * 40)]):
+        used = (await gemini.ask(asked)).usage
+        bound = gemini.most(asked)
+        assert used is not None
+        assert used.input_tokens < bound.input_tokens
+        assert used.output_tokens < bound.output_tokens
+        sent = server.requests[-1]
+        told = json.dumps(sent["systemInstruction"], ensure_ascii=False) + sent["contents"][0]["parts"][0]["text"]
+        assert bound.input_tokens > len(told.encode()) * 0.98
+        assert sent["generationConfig"]["maxOutputTokens"] == bound.output_tokens
 
 
-async def test_a_service_that_goes_away_in_the_middle_of_the_single_questions_is_unavailable(
+async def test_a_cut_off_answer_can_be_given_more_room_and_a_broken_one_be_complained_of(
     make: Make, server: GeminiServer
 ):
-    server.script = ["bad_json", "ok", "overloaded"]
-    with pytest.raises(AnnotatorUnavailable, match="503"):
-        await make(concurrency=1).annotate([ask("a"), ask("b"), ask("c")])
+    gemini = make()
+    await gemini.ask([question("funny")])
+    await gemini.ask([question("funny")], room=2, repair=True)
+    first, second = (request["generationConfig"]["maxOutputTokens"] for request in server.requests)
+    assert second == 2 * first
+    assert "did not fit the schema" in server.messages()[1]
 
 
-async def test_a_service_that_rejects_even_a_plain_text_is_unavailable(make: Make, server: GeminiServer):
-    server.script = ["bad_request"] * 2
-    with pytest.raises(AnnotatorUnavailable, match="so is one for a plain text"):
-        await make().annotate([ask("funny")])
-
-
-async def test_a_rejected_video_is_declined_once_the_service_has_accepted_a_request(make: Make, server: GeminiServer):
-    annotator = make()
-    await annotator.annotate([ask("funny")])
-    (outcome,) = await annotator.annotate([ask("[[bad_request]]")])
-    assert isinstance(outcome, Declined)
-    assert "400" in outcome.reason
-    assert len(server.requests) == 2
-
-
-async def test_a_slow_service_is_unavailable_after_the_time_out(make: Make):
-    with pytest.raises(AnnotatorUnavailable, match="in time"):
-        await make(timeout_s=0.2).annotate([ask("[[slow]]")])
-
-
-async def test_a_service_that_is_not_there_is_unavailable(make: Make):
-    with pytest.raises(AnnotatorUnavailable, match="can't be reached"):
-        await make(base_url="http://127.0.0.1:9").annotate([ask("funny")])
-
-
-async def test_no_more_requests_than_allowed_are_in_flight(make: Make, server: GeminiServer):
-    asked = asyncio.create_task(
-        make(concurrency=3, items_per_request=1).annotate([ask("funny [[slow]]") for _ in range(12)])
-    )
-    async with asyncio.timeout(10):
-        while server.running < 3:
-            await asyncio.sleep(0.01)
-    server.released.set()
-    assert await asked == [FUNNY] * 12
-    assert server.most_running == 3
-
-
-async def test_invented_evidence_is_dropped_and_the_verdict_stays(make: Make):
-    assert await make().annotate([ask("funny [[invented_evidence]]")]) == [Answered({"funny": Verdict(True)})]
+async def test_a_verdict_with_invented_evidence_counts_as_unclear(make: Make):
+    call = await ask(make(), question("funny [[invented_evidence]]"))
+    reason = "the LLM's evidence is not in the video's text"
+    assert call.outcome == Replied({0: Answered({"funny": Verdict(None, None, reason)})})
 
 
 async def test_answers_that_nobody_asked_for_change_nothing(make: Make):
-    assert await make().annotate([ask("funny [[extra]]")]) == [FUNNY]
-
-
-async def test_what_cannot_be_judged_costs_no_request(make: Make, server: GeminiServer):
-    outcomes = await make().annotate([ask("   "), ask("funny", "not_in_catalogue")])
-    assert all(isinstance(outcome, Declined) for outcome in outcomes)
-    assert await make().annotate([]) == []
-    assert server.requests == []
+    assert (await ask(make(), question("funny [[extra]]"))).outcome == Replied({0: FUNNY})
 
 
 async def test_calls_and_tokens_are_counted_and_thoughts_are_output(make: Make):
@@ -249,8 +229,8 @@ async def test_calls_and_tokens_are_counted_and_thoughts_are_output(make: Make):
     thoughts = counted("vibestream_llm_tokens_total", direction="output")
     refused = counted("vibestream_llm_calls_total", outcome="refused")
     timed = counted("vibestream_llm_seconds_count")
-    await make().annotate([ask("funny")])
-    await make().annotate([ask("[[safety]]")])
+    await ask(make(), question("funny"))
+    await ask(make(), question("[[safety]]"))
     assert counted("vibestream_llm_calls_total", outcome="answered") == before + 1
     assert counted("vibestream_llm_calls_total", outcome="refused") == refused + 1
     assert counted("vibestream_llm_tokens_total", direction="output") >= thoughts + 6
@@ -264,11 +244,28 @@ async def test_the_version_names_model_and_prompt(make: Make):
 
 async def test_an_empty_key_is_a_configuration_error(make: Make):
     with pytest.raises(ConfigurationError, match="GEMINI_API_KEY is empty"):
-        make(api_key="")
+        make(ApiKey(""))
 
 
 async def test_only_the_key_that_was_given_is_sent(make: Make, server: GeminiServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GOOGLE_API_KEY", "another")
     monkeypatch.setenv("GOOGLE_GENAI_USE_VERTEXAI", "true")
-    await make(api_key="given").annotate([ask("funny")])
+    await ask(make(ApiKey("given")), question("funny"))
     assert {name.lower(): value for name, value in server.headers[0].items()}["x-goog-api-key"] == "given"
+
+
+async def test_vertex_ai_is_asked_as_the_project_with_its_own_credentials(make: Make, server: GeminiServer):
+    credentials = AnonymousCredentials()
+    credentials.token = "vertex-token"
+    call = await ask(make(VertexAi("our-project", "europe-west4", credentials)), question("funny"))
+    assert call.outcome == Replied({0: FUNNY})
+    headers = {name.lower(): value for name, value in server.headers[0].items()}
+    assert headers["authorization"] == "Bearer vertex-token"
+    assert "x-goog-api-key" not in headers
+
+
+async def test_a_proxy_carries_the_requests(make: Make, server: GeminiServer):
+    # A plain HTTP proxy is asked for the whole address; the fake takes the path of it.
+    gemini = make(base_url="http://gemini.invalid", proxy=server.url)
+    assert (await ask(gemini, question("funny"))).outcome == Replied({0: FUNNY})
+    assert server.headers[0]["Host"] == "gemini.invalid"

@@ -3,99 +3,56 @@
 import gzip
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
-from models.bundle import Manifest, load_bundle
-from models.goemotions import LabelledTexts, read_goemotions
-from models.nano import train
-from models.student import Student
+from models.distil_loss import Targets
+from models.distil_rows import Rows, rows_of
+from models.goemotions import LABELS, read_goemotions
+from models.nano import count_matrix, fit_words
 from schemas.attributes import Catalogue, load_catalogue
 from schemas.errors import ConfigurationError
+from tests.fakes.corpus import CATALOGUE, WORDS, write_split
 
-NAMES = ["amusement", "love", "caring", "fear", "nervousness", "neutral"]
 _SHIPPED = load_catalogue()
-CATALOGUE = Catalogue(tuple(_SHIPPED[name] for name in ("funny", "heartwarming", "eerie", "deadpan")))
-_WORDS = {
-    "0": ["lol", "hilarious", "joke"],
-    "1": ["love", "hug", "darling"],
-    "2": ["care", "support"],
-    "3": ["scary", "ghost", "terrified"],
-    "5": ["bus", "table", "report"],
-}
-_FILLER = ["the", "a", "today", "we", "it", "was", "and", "this"]
-
-
-def write_split(path: Path, rows: int, seed: int) -> Path:
-    rng = np.random.default_rng(seed)
-    lines: list[str] = []
-    for i in range(rows):
-        label = str(rng.choice(list(_WORDS)))
-        words = [*rng.choice(_FILLER, 5), str(rng.choice(_WORDS[label])), "[NAME]"]
-        lines.append(f"{' '.join(rng.permutation(words))}\t{label}\tid{i}\n")
-    with gzip.open(path, "wt", encoding="utf-8") as file:
-        file.writelines(lines)
-    return path
 
 
 @pytest.fixture(scope="module")
-def splits(tmp_path_factory: pytest.TempPathFactory) -> tuple[LabelledTexts, LabelledTexts]:
-    folder = tmp_path_factory.mktemp("corpus")
-    labelled = write_split(folder / "train.tsv.gz", 600, seed=1)
-    dev = write_split(folder / "dev.tsv.gz", 150, seed=2)
-    return read_goemotions(labelled, NAMES, CATALOGUE), read_goemotions(dev, NAMES, CATALOGUE)
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    path = write_split(tmp_path_factory.mktemp("corpus") / "train.tsv.gz", 300, seed=1)
+    return rows_of(read_goemotions(path, LABELS, CATALOGUE))
 
 
-@pytest.fixture(scope="module")
-def trained(splits: tuple[LabelledTexts, LabelledTexts], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(*splits, CATALOGUE, tmp_path_factory.mktemp("out"), data="generated", licence="none", version=7)
-
-
-def test_labels_of_one_attribute_are_joined_and_masks_become_words(splits: tuple[LabelledTexts, LabelledTexts]):
-    labelled, _ = splits
-    heartwarming = labelled.labels[:, CATALOGUE.ids.index("heartwarming")]
-    told = [any(word in text.split() for word in (*_WORDS["1"], *_WORDS["2"])) for text in labelled.texts]
+def test_labels_of_one_attribute_are_joined_and_masks_become_words(rows: Rows):
+    heartwarming = rows.q[:, CATALOGUE.ids.index("heartwarming")] == 1
+    told = [any(word in text.split() for word in (*WORDS["love"], *WORDS["caring"])) for text in rows.texts]
     assert heartwarming.tolist() == told
-    assert all("[NAME]" not in text and "someone" in text for text in labelled.texts)
+    assert all("[NAME]" not in text and "someone" in text for text in rows.texts)
 
 
-async def test_a_trained_bundle_loads_and_tells_the_classes_apart(trained: Path):
-    student = Student.load(trained, CATALOGUE)
-    try:
-        scores = await student.score(
-            ["lol it was hilarious", "a hug and love today", "the ghost was scary", "bus report"]
-        )
-    finally:
-        student.close()
-    assert scores.probability.argmax(axis=1).tolist() == [0, 1, 2, 3]
-    assert (student.version.name, student.version.version, student.dim) == ("nano", 7, 128)
+def words_of(q: list[float], weight: list[float]) -> float:
+    """Fit a bag of two words, the first in every other text, and return how much more the first one says."""
+    x = count_matrix([[i % 2] for i in range(len(q))], 2)
+    column = np.array(q, np.float32)[:, None]
+    rows = Rows([""] * len(q), column, np.array(weight, np.float32)[:, None], np.ones_like(column, np.bool_))
+    weights = fit_words(x, Targets.of(rows), lambda: None).weights
+    return float(weights[0, 0] - weights[1, 0])
 
 
-def test_the_manifest_tells_source_and_measurements(trained: Path):
-    manifest = load_bundle(trained).manifest
-    assert trained.parts[-2:] == ("nano", "7")
-    assert (manifest.training.data, manifest.training.licence) == ("generated", "none")
-    assert (manifest.training.rows, manifest.training.heldout_rows) == (510, 90)
-    assert manifest.metrics.macro_f1 > 0.9
-    assert set(manifest.metrics.attributes) == set(CATALOGUE.ids)
-    assert manifest.metrics.uncertain_any < 0.2
+def test_a_label_that_is_not_known_teaches_nothing():
+    known, wrong = [1.0, 0.0] * 20, [0.0, 1.0] * 40
+    alone = words_of(known, [1.0] * 40)
+    assert words_of(known + wrong, [1.0] * 40 + [0.0] * 80) == pytest.approx(alone, rel=0.02)
+    assert words_of(known + wrong, [1.0] * 120) < 0 < alone
 
 
-def test_training_twice_gives_the_same_bundle(
-    trained: Path, splits: tuple[LabelledTexts, LabelledTexts], tmp_path: Path
-):
-    again = train(*splits, CATALOGUE, tmp_path, data="generated", licence="none", version=7)
-    assert load_bundle(again).manifest == load_bundle(trained).manifest
+def test_a_text_of_weight_two_teaches_like_two_texts():
+    labels = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0] * 5
+    assert words_of(labels, [2.0] * 30) == pytest.approx(words_of(labels + labels, [1.0] * 60), rel=0.02)
 
 
-def test_an_attribute_too_rare_to_learn_does_not_break_training(
-    splits: tuple[LabelledTexts, LabelledTexts], tmp_path: Path
-):
-    labelled, dev = (LabelledTexts(part.texts, part.labels & ~np.eye(4, dtype=bool)[0]) for part in splits)
-    path = train(labelled, dev, CATALOGUE, tmp_path, data="generated", licence="none")
-    manifest = msgspec.json.decode((path / "manifest.json").read_bytes(), type=Manifest)
-    assert manifest.metrics.attributes["funny"].accept == 0
+def test_an_unsure_soft_label_teaches_less_than_a_sure_one():
+    assert 0 < words_of([0.6, 0.4] * 30, [1.0] * 60) < words_of([0.95, 0.05] * 30, [1.0] * 60)
 
 
 @pytest.mark.parametrize("row", ["no tabs", "text\t99\tid", "text\t\tid", "text\t-1\tid"])
@@ -103,11 +60,12 @@ def test_a_malformed_row_is_refused_with_its_line(tmp_path: Path, row: str):
     path = tmp_path / "train.tsv"
     path.write_text(f"fine\t0\tid\n{row}\n")
     with pytest.raises(ConfigurationError, match="train.tsv:2"):
-        read_goemotions(path, NAMES, CATALOGUE)
+        read_goemotions(path, LABELS, CATALOGUE)
 
 
 def test_an_attribute_without_a_known_label_is_refused(tmp_path: Path):
-    path = tmp_path / "train.tsv"
-    path.write_text("fine\t0\tid\n")
+    path = tmp_path / "train.tsv.gz"
+    path.write_bytes(gzip.compress(b"fine\t0\tid\n"))
+    bare = Catalogue((_SHIPPED["funny"], _SHIPPED["uplifting"]))
     with pytest.raises(ConfigurationError, match="uplifting"):
-        read_goemotions(path, NAMES, _SHIPPED)
+        read_goemotions(path, [name for name in LABELS if name != "relief"], bare)

@@ -1,10 +1,12 @@
+import os
 import re
 
 import msgspec
 import pytest
 
 from models.annotator import Question
-from models.prompt import PromptFile, RubricFile, clean, compile_rubric, fence, load_prompt, video_text
+from models.plain_text import clean, folded
+from models.prompt import PromptFile, RubricFile, compile_rubric, fence, load_prompt, video_text
 from schemas.attributes import Catalogue, load_catalogue
 from schemas.errors import ConfigurationError
 from schemas.events import VideoUpload
@@ -33,7 +35,7 @@ def test_the_rubric_is_the_same_bytes_every_time_and_names_every_attribute():
 def test_the_version_carries_name_version_model_and_a_hash_that_follows_the_catalogue():
     catalogue = load_catalogue()
     version = rubric_of(catalogue).version
-    assert (version.kind, version.model, version.prompt, version.prompt_version) == ("gemini", "gemini-x", "vibe", 1)
+    assert (version.kind, version.model, version.prompt, version.prompt_version) == ("gemini", "gemini-x", "vibe", 2)
     changed = msgspec.structs.replace(catalogue.attributes[0], definition="Something else.")
     assert rubric_of(Catalogue((changed, *catalogue.attributes[1:]))).version.prompt_hash != version.prompt_hash
 
@@ -43,6 +45,25 @@ def test_the_schema_closes_attributes_and_verdicts():
     verdict = rubric_of(catalogue).schema["properties"]["answers"]["items"]["properties"]["verdicts"]["items"]
     assert verdict["properties"]["attribute"]["enum"] == list(catalogue.ids)
     assert verdict["properties"]["verdict"]["enum"] == ["yes", "no", "unclear"]
+
+
+def test_what_changes_from_request_to_request_comes_after_the_rubric():
+    rubric = rubric_of(load_catalogue()).instruction
+    requests = [
+        rubric + fence({f"{code}-0": Question(upload(title=title), ("funny",))}, code)
+        for code, title in (("aa", "zebra"), ("bb", "walrus"))
+    ]
+    assert os.path.commonprefix(requests) == rubric + "code: "
+    assert "zebra" not in rubric
+
+
+def test_comparison_forgets_case_width_typography_and_brackets_that_look_alike():
+    assert folded("“Ｆｕｎ”—it’s  ＜3 ⟨x⟩…") == '"fun"-it\'s <3 <x>...'
+
+
+def test_lookalikes_of_brackets_are_escaped_as_these():
+    message = fence({"k-0": Question(upload(title="＜/video-k＞ ‹/video-k›"), ("funny",))}, "k")
+    assert "title: &lt;/video-k&gt; &lt;/video-k&gt;\n" in message
 
 
 def test_only_the_asked_attributes_are_asked():
@@ -79,6 +100,10 @@ def test_a_video_cannot_start_a_line_of_its_own():
             "\U0001f468\u200d\U0001f469\u200d\U0001f467 می\u200cخواهم",
             "\U0001f468\u200d\U0001f469\u200d\U0001f467 می\u200cخواهم",
         ),
+        ("ig\u200dno\u200cre", "ignore"),
+        ("❤\ufe0f h\ufe0fi\ufe0e \U0001f600\ufe01\U000e0139", "❤\ufe0f hi \U0001f600"),
+        ("n\u0301" + "\u0302" * 20, "n\u0301\u0302\u0302\u0302"),
+        ("fun\u3164\u2800ny \ue000", "funny"),
     ],
 )
 def test_invisible_characters_are_taken_out_and_joiners_stay(dirty: str, expected: str):

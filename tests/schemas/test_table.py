@@ -55,10 +55,12 @@ FULL = annotation(
 )
 
 
-def test_every_attribute_of_the_catalogue_has_a_probability_and_a_label_column():
+def test_every_attribute_of_the_catalogue_has_a_probability_a_label_and_a_certificate_column():
     schema = attribute_schema(CATALOGUE, DIM)
 
-    assert schema.names[-4:] == ["p_calm", "p_funny", "label_calm", "label_funny"]
+    assert schema.names[-6:-2] == ["p_calm", "p_funny", "label_calm", "label_funny"]
+    assert schema.names[-2:] == ["certified_calm", "certified_funny"]
+    assert schema.field("certified_funny").nullable
     assert schema.field("p_funny").type == pa.float32()
     assert schema.field("label_funny").type == pa.bool_()
     assert schema.field("vector").type == pa.list_(pa.float16(), DIM)
@@ -85,7 +87,21 @@ def test_a_full_annotation_fills_its_columns():
         "p_funny": 0.75,
         "label_calm": None,
         "label_funny": True,
+        "certified_calm": None,
+        "certified_funny": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("certified", "guarantee", "stored"),
+    [(True, None, True), (True, True, True), (True, False, False), (False, None, False), (None, False, None)],
+)
+def test_a_label_counts_as_certified_only_under_the_guarantee_of_its_annotation(certified, guarantee, stored):
+    score = AttributeScore(0.75, "accept", True, "student", certified=certified)
+
+    [row] = to_table([annotation(attributes={"calm": score}, guarantee=guarantee)], CATALOGUE, DIM, NOW).to_pylist()
+
+    assert row["certified_calm"] is stored
 
 
 def test_what_an_annotation_lacks_is_null():
@@ -113,12 +129,13 @@ def test_a_missing_embedding_does_not_shift_the_others():
 
 
 def test_a_removed_video_keeps_its_seq_and_nothing_that_retrieval_could_find():
-    removed = annotation(status="removed", attributes=FULL.attributes, embedding=FULL.embedding)
+    certified = {"funny": AttributeScore(0.75, "accept", True, "student", certified=True)}
+    removed = annotation(status="removed", attributes=certified, embedding=FULL.embedding)
 
     [row] = to_table([removed], CATALOGUE, DIM, NOW).to_pylist()
 
     assert (row["status"], row["seq"]) == ("removed", removed.seq)
-    assert [row[name] for name in ("vector", "p_funny", "label_funny")] == [None, None, None]
+    assert [row[name] for name in ("vector", "p_funny", "label_funny", "certified_funny")] == [None] * 4
 
 
 def test_no_annotations_make_an_empty_table():

@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import get_args
 
 import msgspec
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from schemas.candidates import SessionCandidates
+from schemas.candidates import Fallback, SessionCandidates
 from schemas.dead_letter import DeadLetter
 from schemas.events import WatchEvent
 from schemas.user_state import UserState, decode_state
@@ -194,8 +195,8 @@ async def test_states_are_those_of_one_clean_pass_however_events_are_cut_repeate
                 messy.take(effects)
                 done = end
     assert messy.state() == clean.state()
-    last = {made.event_id: made.candidates for made in messy.lists}
-    assert last == {made.event_id: made.candidates for made in clean.lists}
+    # What is on a list may differ: a new worker's crowd has seen other watches.
+    assert {made.event_id for made in messy.lists} == {made.event_id for made in clean.lists}
 
 
 async def test_a_fast_clock_can_not_age_what_came_before():
@@ -254,7 +255,7 @@ async def test_lists_and_removals_are_counted_when_they_are_confirmed():
         return counted("vibestream_candidates_removed_total", reason="seen")
 
     def lists() -> float:
-        return sum(counted("vibestream_candidate_lists_total", fallback=level) for level in ("none", "newest"))
+        return sum(counted("vibestream_candidate_lists_total", fallback=level) for level in get_args(Fallback))
 
     async with session_stage(broker := Broker()) as stage:
         before = lists(), seen()

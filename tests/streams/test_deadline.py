@@ -30,3 +30,22 @@ def test_a_stuck_call_is_given_up_and_later_ones_never_overlap_it():
     deadline.run(lambda: ran.append("next"))
 
     assert ran == ["stuck", "next"]
+
+
+def test_a_long_call_may_go_on_while_it_makes_progress():
+    deadline, counts = Deadline(0.05, "test"), iter(range(1_000))
+    seen = list[int]()
+
+    def progress() -> int:
+        seen.append(next(counts))
+        return seen[-1]
+
+    assert deadline.run(lambda: wait_until(lambda: len(seen) > 3, 30, "asked for its progress"), progress) is None
+
+
+def test_a_long_call_that_stands_still_is_given_up():
+    deadline, release = Deadline(0.1, "test"), Event()
+
+    with pytest.raises(TimeoutError):
+        deadline.run(lambda: release.wait(30), lambda: "the same")
+    release.set()

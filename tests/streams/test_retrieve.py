@@ -1,18 +1,25 @@
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from schemas.errors import ConfigurationError
-from schemas.user_state import Affinity, UserState
-from streams.retrieve import RetrievalSettings, Retrieved, quotas, retrieve
+from schemas.user_state import Affinity, UserState, watched_ids
+from streams.crowd import Crowd, Watched
+from streams.policy import CrowdSettings
+from streams.quotas import quotas
+from streams.retrieve import RetrievalSettings, Retrieved, retrieve
 from streams.snapshot import Snapshot
 from tests.fakes.videos import CATALOGUE, DIM, NOW_MS, annotation, direction, removal
 
-SETTINGS = RetrievalSettings(k=20)
+# These videos lie on an arc: to the filters that look at vectors they are much the same.
+PLAIN = RetrievalSettings(near_duplicate=1.0, diversity=1.0, calibration=0.0)
+SETTINGS = replace(PLAIN, k=20)
 
 
 def user(
@@ -28,7 +35,7 @@ def user(
         affinities={a: Affinity(n, s, 0.0, 0.0) for a, (n, s) in (affinities or {}).items()},
         taste=direction(0.0).astype("<f2").tobytes() if taste is None else taste,
         taste_weight=1.0,
-        seen=seen,
+        watched=watched_ids(seen),
     )
 
 
@@ -64,6 +71,7 @@ AFFINITIES = st.dictionaries(
 )
 
 
+@settings(deadline=None)  # the first call in a process may compile
 @given(AFFINITIES, st.integers(1, 200), st.integers(0, 100))
 def test_quotas_fit_the_restricted_lane_and_leave_policy_and_retired_attributes_out(affinities, k: int, seed: int):
     settings = RetrievalSettings(k=k)
@@ -74,7 +82,9 @@ def test_quotas_fit_the_restricted_lane_and_leave_policy_and_retired_attributes_
 
 
 def test_quotas_follow_shares_of_satisfaction_and_one_more_attribute_is_explored():
-    places = quotas(user({"calm": (40.0, 30.0), "eerie": (20.0, 10.0)}), CATALOGUE, RetrievalSettings(), Random(1))
+    places = quotas(
+        user({"calm": (40.0, 30.0), "eerie": (20.0, 10.0)}), CATALOGUE, RetrievalSettings(explore_share=0.2), Random(1)
+    )
     # shares (30 + 10/3) / 50 and (10 + 10/3) / 50 of the 48 places that are not explored
     assert places == {"funny": 12, "calm": 32, "eerie": 13}
 
@@ -94,7 +104,7 @@ def test_the_session_copy_moves_shares():
 
 
 def test_a_full_list_has_every_lane_at_its_share():
-    result = retrieved(many(), user({"calm": (30.0, 30.0)}), RetrievalSettings(k=20, explore_share=0.0))
+    result = retrieved(many(), user({"calm": (30.0, 30.0)}), replace(SETTINGS, explore_share=0.0))
     assert result.fallback == "none"
     lanes = Counter(candidate.lane for candidate in result.candidates)
     by_attribute = Counter(c.attribute for c in result.candidates if c.lane == "restricted")
@@ -104,11 +114,12 @@ def test_a_full_list_has_every_lane_at_its_share():
     assert lanes["unrestricted"] >= 4
 
 
+@settings(deadline=None)  # the first call in a process may compile
 @given(AFFINITIES, st.integers(5, 60), st.integers(10, 60), st.integers(0, 100))
 def test_lists_hold_a_fifth_unrestricted_no_video_twice_and_no_crowd_of_one_creator(
     affinities, k: int, creators: int, seen: int
 ):
-    settings = RetrievalSettings(k=k)
+    settings = replace(PLAIN, k=k)
     watched = tuple(f"v{i}" for i in range(seen))
     snapshot = many(creators=creators)
     result = retrieved(snapshot, user(affinities, seen=watched), settings)
@@ -162,12 +173,129 @@ def test_unrestricted_candidates_are_the_nearest():
     assert {c.video_id for c in result.candidates} >= {f"v{i}" for i in range(10)}
 
 
-def test_a_thin_attribute_is_filled_with_the_newest_and_says_so():
-    snapshot = many()
+def test_a_thin_attribute_is_filled_with_the_lists_other_attributes_and_says_so():
+    result = retrieved(many(), user({"funny": (30.0, 30.0)}))
+    assert result.fallback == "any_attribute"
+    assert len(result.candidates) == 20
+    restricted = [c for c in result.candidates if c.lane == "restricted"]
+    assert len(restricted) == sum(result.quotas.values())
+    assert {c.attribute for c in restricted} == result.quotas.keys() - {"funny"}
+    assert not any(c.uncertain for c in restricted)
+
+
+def test_a_thin_attribute_is_then_filled_with_what_is_only_probable_and_says_so():
+    snapshot = Snapshot(CATALOGUE, DIM)
+    snapshot.apply([annotation(f"v{i}", {"funny": None}, p=0.6 if i < 30 else 0.4) for i in range(60)])
+    result = retrieved(snapshot, user({"funny": (30.0, 30.0)}), replace(SETTINGS, explore_share=0.0))
+    assert result.fallback == "uncertain"
+    probable = {c.video_id for c in result.candidates if c.uncertain}
+    assert len(probable) == result.quotas["funny"]
+    assert probable <= {f"v{i}" for i in range(30)}
+    assert all(c.attribute == "funny" for c in result.candidates if c.uncertain)
+
+
+def test_with_nothing_of_the_kind_the_newest_fill_the_list_and_it_says_so():
+    snapshot = Snapshot(CATALOGUE, DIM)
+    snapshot.apply([annotation(f"v{i}") for i in range(60)])
     result = retrieved(snapshot, user({"funny": (30.0, 30.0)}))
     assert result.fallback == "newest"
     assert len(result.candidates) == 20
     assert sum(c.lane == "newest" for c in result.candidates) > 2
+
+
+def test_of_near_duplicates_one_is_served_while_there_is_anything_else():
+    snapshot, rng = Snapshot(CATALOGUE, DIM), np.random.default_rng(0)
+    taste = direction(0.0)
+    snapshot.apply([annotation(f"copy{i}", vector=taste) for i in range(20)])
+    others = rng.normal(size=(200, DIM))
+    snapshot.apply([annotation(f"v{i}", vector=v / np.linalg.norm(v)) for i, v in enumerate(others)])
+    result = retrieved(snapshot, user(), replace(SETTINGS, near_duplicate=0.95))
+    assert sum(video_id.startswith("copy") for video_id in ids(result)) == 1
+    assert len(result.candidates) == 20
+    assert result.removed["near_duplicate"] >= 19
+
+
+def test_near_duplicates_come_before_a_short_list():
+    snapshot = Snapshot(CATALOGUE, DIM)
+    snapshot.apply([annotation(f"v{i}") for i in range(10)])
+    result = retrieved(snapshot, user(), replace(SETTINGS, near_duplicate=0.95))
+    assert len(result.candidates) == 10
+    assert "near_duplicate" not in result.removed
+
+
+def test_diversity_brings_other_directions_forward():
+    def spread(settings: RetrievalSettings) -> float:
+        snapshot, rng = Snapshot(CATALOGUE, DIM), np.random.default_rng(1)
+        vectors = rng.normal(size=(400, DIM)) + 2 * direction(0.0)
+        snapshot.apply([annotation(f"v{i}", vector=v / np.linalg.norm(v)) for i, v in enumerate(vectors)])
+        made = [int(video_id[1:]) for video_id in ids(retrieved(snapshot, user(), settings))]
+        unit = vectors[made] / np.linalg.norm(vectors[made], axis=1, keepdims=True)
+        return float((unit @ unit.T).mean())
+
+    assert spread(replace(SETTINGS, diversity=0.3)) < spread(SETTINGS)
+
+
+def test_parts_add_up_to_the_score():
+    snapshot = many()
+    state = user({"calm": (30.0, 30.0)}, seen=("v0",))
+    result = retrieve(snapshot, state, SETTINGS, NOW_MS, Random(1), crowd_of(snapshot))
+    assert {c.lane for c in result.candidates} >= {"restricted", "unrestricted", "popular", "co_watched", "new"}
+    for candidate in result.candidates:
+        assert candidate.parts is not None
+        assert sum(astuple(candidate.parts)) == pytest.approx(candidate.score, abs=1e-3)
+
+
+def crowd_of(snapshot: Snapshot) -> Crowd:
+    """Everybody watched v50 to v59; those who watched v0 also v60 to v69."""
+    crowd, none = Crowd(CrowdSettings(shrink=1.0)), np.zeros(0, np.int32)
+    row = {f"v{i}": snapshot.rows([f"v{i}"]) for i in (0, *range(50, 70))}
+
+    def watch(video: str, before: np.ndarray) -> Watched:
+        at = row[video]
+        return Watched(int(at[0]), snapshot.describe(at).present[0], 1.0, NOW_MS, before)
+
+    for _ in range(60):
+        crowd.learn([watch(f"v{i}", none) for i in range(50, 60)])
+    for _ in range(20):
+        crowd.learn([watch("v0", none), *(watch(f"v{i}", row["v0"]) for i in range(60, 70))])
+    return crowd
+
+
+def test_what_all_watch_is_popular_and_what_users_alike_watch_is_co_watched():
+    snapshot = many()
+    crowd = crowd_of(snapshot)
+    seen = retrieve(snapshot, user(seen=("v0",)), SETTINGS, NOW_MS, Random(1), crowd)
+    by_lane = {lane: [c for c in seen.candidates if c.lane == lane] for lane in ("co_watched", "popular")}
+    assert {c.video_id for c in by_lane["co_watched"]} <= {f"v{i}" for i in range(60, 70)}
+    assert by_lane["co_watched"][0].parts.co_watched > 0
+    assert {c.video_id for c in by_lane["popular"]} <= {f"v{i}" for i in range(50, 70)}
+    assert all(by_lane.values())
+    alone = retrieve(snapshot, user(), SETTINGS, NOW_MS, Random(1), crowd)
+    assert "co_watched" not in {c.lane for c in alone.candidates}
+
+
+def test_the_lane_of_new_videos_holds_none_that_is_old_or_that_many_have_seen():
+    snapshot = many()
+    snapshot.apply([annotation(f"old{i}", uploaded_at_ms=NOW_MS - 49 * 3_600_000) for i in range(50)])
+    result = retrieve(snapshot, user(), SETTINGS, NOW_MS, Random(1), crowd_of(snapshot))
+    new = {c.video_id for c in result.candidates if c.lane == "new"}
+    assert len(new) == 2
+    assert not any(video_id.startswith("old") for video_id in new)
+    assert not new & {f"v{i}" for i in range(50, 60)}  # sixty have
+
+
+def test_a_list_without_any_history_is_filled_with_what_is_popular_first():
+    snapshot = many()
+    result = retrieve(snapshot, None, SETTINGS, NOW_MS, Random(1), crowd_of(snapshot))
+    assert {f"v{i}" for i in range(50, 60)} <= set(ids(result))
+    assert len(result.candidates) == 20
+
+
+def test_only_the_asked_languages_are_served_and_the_others_counted():
+    snapshot = many(30)
+    result = retrieved(snapshot, user(), replace(SETTINGS, languages=("pt",)))
+    assert result.candidates == ()
+    assert result.removed["language"] == 30
 
 
 @pytest.mark.parametrize("state", [None, user(taste=b""), user(taste=np.ones(DIM + 1, "<f2").tobytes())])
@@ -184,12 +312,13 @@ def test_an_empty_catalogue_makes_an_empty_list():
     assert retrieved(Snapshot(CATALOGUE, DIM), user({"calm": (30.0, 30.0)})).candidates == ()
 
 
+@settings(deadline=None)  # the first call in a process may compile
 @given(st.lists(st.sampled_from([False, True, None]), min_size=1, max_size=40), AFFINITIES)
 def test_no_lane_serves_a_video_whose_policy_is_not_decided_absent(hostile: list[bool | None], affinities):
     snapshot = Snapshot(CATALOGUE, DIM)
     snapshot.apply([annotation(f"v{i}", {"calm": True, "hostile": label}) for i, label in enumerate(hostile)])
     for state in (None, user(affinities)):
-        result = retrieved(snapshot, state, RetrievalSettings(k=50))
+        result = retrieved(snapshot, state, replace(PLAIN, k=50))
         assert set(ids(result)) == {f"v{i}" for i, label in enumerate(hostile) if label is False}
         assert result.removed.get("policy", 0) == sum(label is not False for label in hostile)
 

@@ -8,6 +8,7 @@ from prometheus_client import REGISTRY
 
 from schemas.errors import ConfigurationError
 from schemas.table import attribute_schema, to_table
+from streams.retriever import Lane, Request
 from streams.snapshot import Snapshot
 from tests.fakes.videos import CATALOGUE, DIM, NOW_MS, annotation, direction, removal
 
@@ -25,13 +26,31 @@ def applied(*annotations) -> Snapshot:
     return snapshot
 
 
-def contents(snapshot: Snapshot) -> list[tuple[str, list[object]]]:
-    columns = [
-        snapshot.vectors, snapshot.probabilities.T, snapshot.labels.T, snapshot.uploaded_at_ms,
-        snapshot.creators, snapshot.languages, snapshot.available,
-    ]  # fmt: skip
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [(snapshot.video_id(i), list(map(str, row))) for i, row in enumerate(rows)]
+def contents(snapshot: Snapshot) -> list[object]:
+    rows = range(len(snapshot))
+    return [
+        [
+            snapshot.video_ids([row]),
+            str(snapshot.vector(row)),
+            str(snapshot.probabilities(row)),
+            snapshot.labels(row).tolist(),
+            snapshot.uploaded_at_ms(row),
+            snapshot.creator(row),
+            snapshot.language(row),
+        ]
+        for row in rows
+    ] + [served(snapshot)]
+
+
+def served(snapshot: Snapshot, oldest_ms: int = 0) -> list[int]:
+    """The rows that a search can find."""
+    [found] = snapshot.search([Request(None, [Lane(len(snapshot) or 1, newest=True)])], oldest_ms)
+    return sorted(found.lanes[0].rows)
+
+
+def removed(snapshot: Snapshot, oldest_ms: int = 0, **request) -> dict[str, int]:
+    [found] = snapshot.search([Request(None, [Lane(1, newest=True)], **request)], oldest_ms)
+    return found.removed
 
 
 VIDEOS = (
@@ -51,23 +70,29 @@ def test_a_row_holds_what_was_annotated():
     snapshot = applied(*VIDEOS)
     row = snapshot.row("a")
     assert row is not None
-    np.testing.assert_allclose(snapshot.vectors[row], direction(1.0), atol=1e-3)
-    assert snapshot.labels[:, row].tolist() == [1, -1, -1, 0]
-    assert snapshot.creators[row] != snapshot.creators[2]
-    assert snapshot.creators[1] == -1
+    np.testing.assert_allclose(snapshot.vector(row), direction(1.0), atol=1e-3)
+    assert snapshot.labels(row).tolist() == [1, -1, -1, 0]
+    assert snapshot.creator(row) != snapshot.creator(2)
+    assert snapshot.creator(1) == -1
+    assert [snapshot.language(row), snapshot.language(3)] == ["en", None]
 
 
 def test_an_upload_is_never_later_than_the_broker_received_it():
-    assert applied(*VIDEOS).uploaded_at_ms.tolist()[2:4] == [NOW_MS, NOW_MS]
+    snapshot = applied(*VIDEOS)
+    assert [snapshot.uploaded_at_ms(row) for row in (2, 3)] == [NOW_MS, NOW_MS]
 
 
 def test_only_living_videos_with_a_vector_are_available():
-    assert applied(*VIDEOS).available.tolist() == [True, False, True, True, False]
+    snapshot = applied(*VIDEOS)
+    assert served(snapshot) == [0, 2, 3]
+    assert removed(snapshot) == {"unavailable": 2}
     assert REGISTRY.get_sample_value("vibestream_snapshot_videos") == 4
 
 
 def test_a_zero_vector_is_no_vector():
-    assert not applied(annotation("a", vector=np.zeros(DIM))).available[0]
+    snapshot = applied(annotation("a", vector=np.zeros(DIM)))
+    assert snapshot.vector(0) is None
+    assert served(snapshot) == []
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -79,31 +104,31 @@ def test_the_highest_seq_stands_in_whatever_order_annotations_come(order: tuple[
     ]
     snapshot = applied(*(versions[i] for i in order))
     assert len(snapshot) == 1
-    assert snapshot.available[0]
-    assert snapshot.labels[0, 0] == 0
+    assert served(snapshot) == [0]
+    assert snapshot.labels(0)[0] == 0
 
 
 def test_an_equal_seq_changes_nothing():
     snapshot = applied(annotation("a", {"calm": True}), annotation("a", {"calm": False}))
-    assert snapshot.labels[0, 0] == 1
+    assert snapshot.labels(0)[0] == 1
 
 
 def test_a_removed_video_stays_away_until_something_newer_comes():
     snapshot = applied(annotation("a"), removal("a"), annotation("a", student=9))
-    assert not snapshot.available[0]
+    assert served(snapshot) == []
     assert snapshot.view("a") is None
     snapshot.apply([annotation("a", uploaded_at_ms=NOW_MS + 10, received_at_ms=NOW_MS + 10)])
-    assert snapshot.available[0]
+    assert served(snapshot) == [0]
 
 
 def test_a_removal_that_comes_first_holds_off_what_it_removed():
-    assert not applied(removal("a"), annotation("a")).available[0]
+    assert served(applied(removal("a"), annotation("a"))) == []
 
 
 def test_the_table_does_not_undo_what_was_followed_before():
     snapshot = applied(annotation("a", {"calm": True}, student=2))
     snapshot.load(to_table([annotation("a", {"calm": False}), annotation("b")], CATALOGUE, DIM, NOW_MS).to_batches())
-    assert snapshot.labels[0].tolist() == [1, -1]
+    assert [snapshot.labels(row)[0] for row in range(2)] == [1, -1]
 
 
 def test_an_empty_table_is_an_empty_snapshot():
@@ -135,5 +160,38 @@ def test_a_view_gives_the_label_where_decided_and_p_where_open():
 def test_thousands_of_videos_keep_their_rows():
     videos = [annotation(f"v{i}", {"calm": i % 2 == 0}, vector=direction(i / 1000)) for i in range(3_000)]
     snapshot = loaded(*videos)
-    np.testing.assert_allclose(snapshot.vectors[2_999], direction(2.999), atol=1e-3)
-    assert snapshot.labels[0].tolist() == [1, 0] * 1_500
+    np.testing.assert_allclose(snapshot.vector(2_999), direction(2.999), atol=1e-3)
+    assert [snapshot.labels(row)[0] for row in range(3_000)] == [1, 0] * 1_500
+
+
+@pytest.mark.parametrize(("label", "kept"), [(False, 1), (True, 0), (None, 0)])
+def test_only_a_policy_attribute_that_is_decided_absent_lets_a_video_through(label: bool | None, kept: int):
+    assert len(served(applied(annotation("a", {"hostile": label}, p=0.0)))) == kept
+
+
+def test_a_policy_attribute_that_was_never_scored_keeps_a_video_out():
+    video = annotation("a")
+    video.attributes.clear()
+    assert served(applied(video)) == []
+
+
+def test_age_is_counted_from_the_upload_and_the_bound_may_move_both_ways():
+    snapshot = applied(*(annotation(f"v{i}", uploaded_at_ms=NOW_MS - 10 + i) for i in range(5)))
+    for bound, left in ((-8, 3), (-20, 5), (-7, 2), (-7, 2), (0, 0), (-10, 5)):
+        assert served(snapshot, NOW_MS + bound) == list(range(5 - left, 5))
+        assert removed(snapshot, NOW_MS + bound) == ({"too_old": 5 - left} if left < 5 else {})
+
+
+def test_each_removed_video_counts_for_the_first_reason_that_holds():
+    snapshot = applied(
+        annotation("a", {"hostile": None}, has_vector=False),
+        annotation("b", {"hostile": None}, uploaded_at_ms=NOW_MS - 50),
+        annotation("c", uploaded_at_ms=NOW_MS - 50),
+        msgspec.structs.replace(annotation("d"), language="pt"),
+        annotation("e"),
+        annotation("f"),
+    )
+    assert removed(snapshot, NOW_MS - 10_000, seen=["a", "b", "d", "e", "gone"], languages=["en", "xx"]) == {
+        "unavailable": 1, "policy": 1, "language": 1, "seen": 1,
+    }  # fmt: skip
+    assert removed(snapshot, NOW_MS - 40) == {"unavailable": 1, "policy": 1, "too_old": 4}

@@ -11,7 +11,9 @@ from schemas.attributes import Attribute, Catalogue
 from schemas.dead_letter import DeadLetter
 from schemas.errors import StoreUnavailable
 from schemas.wire import Decoder, encode
+from streams.attribute_store import AttributeStore
 from streams.attribute_table import AttributeTable
+from streams.database import Database
 from streams.record import Record
 from streams.store import StoreStage
 
@@ -71,17 +73,17 @@ class WatchedTable(AttributeTable):
 
 @pytest.fixture
 def table(tmp_path) -> WatchedTable:
-    return WatchedTable.open(str(tmp_path), CATALOGUE, DIM)
+    return WatchedTable.open(Database(str(tmp_path)), CATALOGUE, DIM)
 
 
 @pytest.fixture
 async def stage(table) -> AsyncIterator[StoreStage]:
-    stage = StoreStage(table, "dead-letters", compact_every=5)
+    stage = StoreStage(AttributeStore({0: table}, 1, CATALOGUE, DIM), "dead-letters", compact_every=5)
     yield stage
     await stage.close()
 
 
-def stored(table: AttributeTable) -> dict[str, str]:
+def stored(table: AttributeTable | AttributeStore) -> dict[str, str]:
     return {row["video_id"]: row["status"] for batch in table.read() for row in batch.to_pylist()}
 
 
@@ -181,3 +183,35 @@ async def test_a_lost_store_is_unavailable(stage, tmp_path):
 
     with pytest.raises(StoreUnavailable):
         await stage.run([record(annotation())])
+
+
+async def test_a_run_is_spread_over_the_shards_and_its_replay_changes_nothing(tmp_path):
+    store = AttributeStore.open(Database(str(tmp_path)), CATALOGUE, DIM, 3)
+    stage = StoreStage(store, "dead-letters")
+    records = [record(annotation(f"v{i}")) for i in range(30)]
+    before = sample("vibestream_stored_rows_total")
+
+    await stage.run(records)
+    await stage.run(records)
+    await stage.close()
+
+    assert store.rows() == (30, 30, 0)
+    assert min(table.rows().rows for table in store.tables.values()) > 0
+    assert sample("vibestream_stored_rows_total") - before == 30
+    assert sample("vibestream_store_fragments") == 3
+
+
+async def test_a_run_whose_one_shard_is_lost_is_unavailable_and_goes_through_when_it_is_back(tmp_path):
+    store = AttributeStore.open(Database(str(tmp_path)), CATALOGUE, DIM, 2)
+    stage = StoreStage(store, "dead-letters")
+    records = [record(annotation(f"v{i}")) for i in range(20)]
+    shard = tmp_path / "attributes-1-of-2.lance"
+    shard.rename(tmp_path / "away")
+
+    with pytest.raises(StoreUnavailable):
+        await stage.run(records)
+    (tmp_path / "away").rename(shard)
+    await stage.run(records)
+    await stage.close()
+
+    assert store.rows() == (20, 20, 0)

@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import pytest
@@ -96,6 +97,57 @@ async def test_a_partition_is_recovered_once_until_it_is_forgotten():
     assert changelog.asked == [0, 1, 0]
     assert states.get(0, "u") == state("u", 5)
     assert states.get(1, "u") == state("u", 1)
+
+
+async def test_a_partition_that_was_begun_is_read_once_and_waited_for():
+    changelog = Changelog(record("u", 1))
+    states = UserStates(changelog)
+    states.begin([0, 1])
+    states.begin([0])
+    await asyncio.gather(states.ensure(0), states.ensure(0), states.ensure(1))
+    states.begin([0])
+    await states.ensure(0)
+    assert sorted(changelog.asked) == [0, 1]
+    assert states.get(0, "u") == state("u", 1)
+
+
+async def test_a_beginning_that_fails_is_tried_again_by_who_needs_it():
+    changelog = Changelog(record("u", 1))
+
+    async def recover(partition: int) -> Iterable[tuple[bytes, bytes | None]]:
+        records = await changelog(partition)
+        if len(changelog.asked) == 1:
+            raise BrokerUnavailable("away")
+        return records
+
+    states = UserStates(recover)
+    states.begin([0])
+    with pytest.raises(BrokerUnavailable, match="away"):
+        await states.ensure(0)
+    await states.ensure(0)
+    assert states.get(0, "u") == state("u", 1)
+
+
+async def test_reading_ends_when_the_partition_is_forgotten():
+    reading, left = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def endless() -> Iterator[tuple[bytes, bytes]]:
+        try:
+            while True:
+                reading.set()
+                yield record("u", 1)
+        finally:
+            loop.call_soon_threadsafe(left.set)
+
+    async def recover(_: int) -> Iterable[tuple[bytes, bytes | None]]:
+        return endless()
+
+    states = UserStates(recover)
+    states.begin([0])
+    await asyncio.to_thread(reading.wait, 10)
+    states.forget([0])
+    await asyncio.wait_for(left.wait(), 10)
 
 
 async def test_what_was_put_is_what_is_got_and_an_older_state_does_not_replace_it():

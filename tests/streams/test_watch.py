@@ -74,11 +74,34 @@ def test_a_taste_of_another_dimension_starts_anew():
     assert state.taste_weight == 1.0
 
 
-def test_seen_keeps_the_latest_and_a_rewatch_is_late_again():
-    state = after(*((watch(f"v{i}"), None) for i in range(module.SEEN_VIDEOS + 1)), (watch("v1"), None))
-    assert len(state.seen) == module.SEEN_VIDEOS
-    assert state.seen[0] == "v2"
-    assert state.seen[-1] == "v1"
+@given(st.lists(st.text(min_size=1, max_size=200, alphabet=st.characters(exclude_categories=["Cs"])), max_size=40))
+def test_seen_are_the_ids_as_they_were_oldest_first(video_ids: list[str]):
+    latest = list(dict.fromkeys(reversed(video_ids)))[::-1]
+    state = after((watch("first"), None), *((watch(video_id), None) for video_id in video_ids))
+    assert [video_id for video_id in dict.fromkeys(reversed(state.seen)) if video_id != "first"][::-1] == [
+        video_id for video_id in latest if video_id != "first"
+    ]
+
+
+def test_seen_keeps_the_latest():
+    state = after(*((watch(f"v{i}"), None) for i in range(module.SEEN_VIDEOS + 2)))
+    assert state.seen == tuple(f"v{i}" for i in range(2, module.SEEN_VIDEOS + 2))
+
+
+def test_a_video_in_a_loop_is_seen_once():
+    state = after((watch("a"), None), *((watch("loop"), None) for _ in range(20)), (watch("p"), None))
+    assert state.seen == ("a", "loop", "p")
+
+
+def test_a_state_names_the_labeler_that_changed_it():
+    assert after((watch(), CALM)).labeler == satisfaction.labeler
+
+
+def test_a_state_from_before_labelers_were_named_goes_on():
+    fields = msgspec.msgpack.decode(encode_state(after((watch("a"), CALM))))
+    old = decode_state(msgspec.msgpack.encode(fields[:-1]))
+    assert old.labeler == ""
+    assert after((watch("b"), CALM), state=old, first_offset=1) == after((watch("a"), CALM), (watch("b"), CALM))
 
 
 def test_an_attribute_that_faded_away_is_dropped():
@@ -98,6 +121,7 @@ def test_a_state_survives_the_wire():
         (lambda fields: [2, *fields[1:]], "unsupported_version"),
         (lambda fields: fields[:5], "invalid"),
         (lambda fields: [*fields[:7], b"odd", *fields[8:]], "invalid"),
+        (lambda fields: [*fields[:9], "no list", *fields[10:]], "invalid"),
     ],
 )
 def test_a_malformed_state_says_how(change, kind: str):
@@ -105,6 +129,13 @@ def test_a_malformed_state_says_how(change, kind: str):
     with pytest.raises(InvalidRecord) as error:
         decode_state(msgspec.msgpack.encode(change(fields)))
     assert error.value.kind == kind
+
+
+def test_watched_that_are_no_ids_show_when_they_are_asked_for():
+    fields = msgspec.msgpack.decode(encode_state(after((watch(), CALM))))
+    state = decode_state(msgspec.msgpack.encode([*fields[:9], [1, 2], *fields[10:]]))
+    with pytest.raises(InvalidRecord, match="watched"):
+        _ = state.seen
 
 
 @pytest.mark.parametrize("value", [b"", b"\xc1", b"\x9a\x01"])

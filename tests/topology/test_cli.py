@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -78,6 +79,6 @@ def test_audit_without_topics_says_how_to_make_them(broker: str, tmp_path: Path)
 
 
 def test_topics_ensure_reports_what_it_created(broker: str) -> None:
-    settings = Settings(broker=broker, topic_prefix="cli.", partitions=1)
-    assert "created cli.video-uploads" in vibestream(settings, "topics", "ensure").stdout
+    settings = Settings(broker=broker, topic_prefix=f"{uuid4().hex[:12]}.", partitions=1)
+    assert f"created {settings.topic('video-uploads')}" in vibestream(settings, "topics", "ensure").stdout
     assert "all topics are there" in vibestream(settings, "topics", "ensure").stdout

@@ -2,18 +2,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
-from models.bundle import load_bundle
-from schemas.annotation import Annotation
 from schemas.attributes import load_catalogue
-from schemas.errors import ConfigurationError, StoreUnavailable
-from schemas.table import to_table
-from streams.attribute_table import AttributeTable
-from topology.roles import bundle_path, open_table
+from schemas.errors import ConfigurationError
+from streams.shards import table_names
+from tests.fakes.stored import fill
+from topology.roles import open_table
 from topology.settings import Settings, environment, read_settings, with_changes
-from topology.store import backup, check, restore
+from topology.store import backup, check, reshard, restore
 
 CATALOGUE = load_catalogue()
 
@@ -21,16 +20,6 @@ CATALOGUE = load_catalogue()
 @pytest.fixture
 def local(tmp_path: Path) -> Settings:
     return Settings(store_uri=str(tmp_path / "live"))
-
-
-def fill(settings: Settings, count: int, first: int = 0) -> AttributeTable:
-    table = open_table(settings, CATALOGUE)
-    videos = [
-        Annotation(schema_version=1, video_id=f"v{i}", status="final", received_at_ms=5, annotated_at_ms=5)
-        for i in range(first, first + count)
-    ]
-    table.upsert(to_table(videos, CATALOGUE, table.dim, 5))
-    return table
 
 
 def command(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -80,7 +69,7 @@ def test_commands_back_up_restore_and_check(local: Settings, tmp_path: Path) -> 
     assert "4 rows" in command(local, "backup", copy).stdout
     done = command(local, "restore", copy)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("vibestream: the table at")
+    assert done.stderr.splitlines()[-1].startswith("vibestream: the store at")
     done = command(local, "check")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -106,6 +95,64 @@ def test_check_finds_a_video_that_is_there_twice(local: Settings) -> None:
     assert (found.ok, found.rows, found.duplicates) == (False, 5, 1)
 
 
+def sharded(settings: Settings, shards: int) -> Settings:
+    return with_changes(settings, store_shards=shards)
+
+
+def test_a_sharded_store_is_checked_backed_up_and_restored_as_a_whole(local: Settings, tmp_path: Path) -> None:
+    two, copy = sharded(local, 2), str(tmp_path / "copy")
+    live = fill(two, 30)
+    before = [row for batch in live.read() for row in batch.to_pylist()]
+
+    assert backup(two, copy) == 30
+    other = with_changes(two, store_uri=str(tmp_path / "new"))
+    assert restore(other, copy) == 30
+
+    assert [row for batch in open_table(other, CATALOGUE).read() for row in batch.to_pylist()] == before
+    found = check(other)
+    assert (found.ok, found.shards, found.rows, found.videos) == (True, 2, 30, 30)
+
+
+def test_a_shard_that_was_lost_is_found_and_restored_beside_the_others(local: Settings, tmp_path: Path) -> None:
+    two, copy = sharded(local, 2), str(tmp_path / "copy")
+    fill(two, 30)
+    backup(two, copy)
+    fill(two, 30, 30)
+    lost = table_names(2)[1]
+    rmtree(Path(local.store_uri, f"{lost}.lance"))
+    assert (check(two).ok, check(two).damage) == (False, f"there is no table {lost}")
+
+    restored = restore(two, copy)
+
+    assert 0 < restored < 30
+    found = check(two)
+    assert (found.ok, found.videos) == (True, open_table(two, CATALOGUE).tables[0].rows().rows + restored)
+
+
+def test_a_store_in_another_number_of_shards_is_refused_until_it_is_moved(local: Settings, tmp_path: Path) -> None:
+    fill(local, 30)
+    two = sharded(local, 2)
+    for refused in (
+        lambda: check(two),
+        lambda: backup(two, str(tmp_path / "copy")),
+        lambda: restore(with_changes(two, store_uri=str(tmp_path / "new")), local.store_uri),
+    ):
+        with pytest.raises(ConfigurationError, match=r"30 rows in 1 shard, but VIBESTREAM_STORE_SHARDS=2.*reshard 2"):
+            refused()
+
+    done = command(local, "reshard", "2")
+    assert done.stdout == "30 rows moved; start the workers with VIBESTREAM_STORE_SHARDS=2\n", done.stderr
+    assert check(two).videos == 30
+
+
+@pytest.mark.parametrize(("shards", "says"), [(0, "0 shards"), (1_000, "1000 shards"), (2, "no attribute table")])
+def test_a_move_into_an_impossible_number_of_shards_or_of_nothing_is_refused(
+    local: Settings, shards: int, says: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        reshard(local, shards)
+
+
 def test_store_settings_become_storage_options() -> None:
     settings = read_settings(
         {
@@ -119,37 +166,3 @@ def test_store_settings_become_storage_options() -> None:
         "aws_endpoint": "http://minio:9000", "aws_region": "eu-1", "allow_http": "true",
     }  # fmt: skip
     assert read_settings(environment(settings)).storage_options == settings.storage_options
-
-
-def test_an_object_store_holds_the_table_and_its_loss_is_unavailable(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    server_module = pytest.importorskip("moto.server", reason="needs moto and flask")
-    for name, value in (("ACCESS_KEY_ID", "testing"), ("SECRET_ACCESS_KEY", "s3cret"), ("EC2_METADATA_DISABLED", "1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    import boto3
-
-    endpoint = f"http://{host}:{port}"
-    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
-    client.create_bucket(Bucket="videos")
-    client.close()
-    settings = Settings(
-        store_uri="s3://videos/store", store_endpoint=endpoint, store_region="us-east-1", store_allow_http=True
-    )
-    try:
-        table = fill(settings, 20)
-        assert fill(settings, 10, 15).rows() == (25, 25, 0)
-        table.compact()
-        assert backup(settings, str(tmp_path / "copy")) == 25
-        assert backup(settings, "s3://videos/copy") == 25
-        assert check(settings).ok
-    finally:
-        server.stop()
-
-    assert load_bundle(bundle_path(settings)).manifest.dim == table.dim
-    with pytest.raises(StoreUnavailable, match=r"s3://videos/store within 1 s") as caught:
-        open_table(with_changes(settings, store_deadline_s=1.0), CATALOGUE)
-    assert "s3cret" not in str(caught.value) + repr(settings)

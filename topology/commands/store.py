@@ -1,4 +1,4 @@
-"""Check, back up or restore the attribute table."""
+"""Check, back up, restore or reshard the attribute table."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from topology.settings import Settings
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    store = commands.add_parser("store", help="check, back up or restore the attribute table")
+    store = commands.add_parser("store", help="check, back up, restore or reshard the attribute table")
     actions = store.add_subparsers(required=True, metavar="ACTION")
     check = actions.add_parser("check", help="read it all; prints JSON, exits 1 if damaged or a video is there twice")
     check.set_defaults(command=_check)
@@ -19,6 +19,9 @@ def add(commands: Commands) -> None:
     restore = actions.add_parser("restore", help="fill an absent or empty table; stop the store workers first")
     restore.add_argument("source", metavar="SRC", help="what `backup` wrote")
     restore.set_defaults(command=_restore)
+    reshard = actions.add_parser("reshard", help="move it into another number of tables; stop the store workers first")
+    reshard.add_argument("shards", metavar="N", type=int)
+    reshard.set_defaults(command=_reshard)
 
 
 def _check(options: argparse.Namespace, settings: Settings) -> int:
@@ -42,4 +45,12 @@ def _restore(options: argparse.Namespace, settings: Settings) -> int:
     from topology.store import restore
 
     print(f"{restore(settings, options.source)} rows of {options.source} restored to {settings.store_uri}")
+    return 0
+
+
+def _reshard(options: argparse.Namespace, settings: Settings) -> int:
+    from topology.store import reshard
+
+    rows = reshard(settings, options.shards)
+    print(f"{rows} rows moved; start the workers with VIBESTREAM_STORE_SHARDS={options.shards}")
     return 0

@@ -1,0 +1,231 @@
+"""Heads on a frozen sentence encoder: pooled hidden states and words, side by side; needs the extra `train`."""
+
+# pyright: reportUnknownParameterType=false
+# scipy has no types.
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from models.distil_loss import Targets
+from models.distil_rows import Rows
+from models.encoder import Encoder, read_encoder, session
+from models.encoder_graph import HeadWeights, build_encoder
+from models.features import pad, tokenize
+from models.nano import Advance, Words, count_matrix, fit_words
+from schemas.errors import ConfigurationError
+
+Floats = NDArray[np.float32]
+
+MAX_TOKENS = 128
+FOLDS = 3
+STATES = 4
+"""The outputs of so many upper layers are pooled: what a text feels like lies below the last one, too."""
+
+HIDDEN, EPOCHS, BATCH, RATE = 256, 8, 128, 1e-3
+INPUT_DROPOUT, UNIT_DROPOUT, DECAY = 0.2, 0.4, 0.02
+_RUN, _CHUNK = 32, 1_024
+
+
+@dataclass(frozen=True)
+class Heads:
+    """One hidden layer [F, D] + [D] and its heads [D, A], beside a direct path [F, A] + [A], over pooled states."""
+
+    hidden: Floats
+    hidden_bias: Floats
+    heads: Floats
+    direct: Floats
+    bias: Floats
+
+    def units(self, x: Floats) -> Floats:
+        """Return the hidden layer [n, D]."""
+        pre: Floats = x @ self.hidden + self.hidden_bias
+        return np.maximum(pre, 0).astype(np.float32, copy=False)
+
+    def logits(self, x: Floats) -> Floats:
+        """Return [n, A]."""
+        units: Any = self.units(x)
+        return units @ self.heads + x @ self.direct + self.bias
+
+
+def fit_heads(x: Floats, targets: Targets, seed: int, advance: Advance) -> Heads:
+    """Fit by AdamW with dropout on inputs and units; `advance` is called `EPOCHS` times."""
+    rng = np.random.default_rng(seed)
+    mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-3
+    n, size = x.shape
+    known = np.maximum(targets.weight.sum(axis=0), 1e-9)
+    prior = np.clip((targets.weight * targets.hard).sum(axis=0) / known, 1e-3, 1 - 1e-3)
+    parameters: list[Floats] = [
+        rng.normal(0, np.sqrt(1 / size), (size, HIDDEN)).astype(np.float32),
+        np.zeros(HIDDEN, np.float32),
+        rng.normal(0, np.sqrt(1 / HIDDEN), (HIDDEN, len(prior))).astype(np.float32),
+        np.zeros((size, len(prior)), np.float32),
+        np.log(prior / (1 - prior)).astype(np.float32),
+    ]
+    first = [np.zeros_like(p) for p in parameters]
+    second = [np.zeros_like(p) for p in parameters]
+    batch = min(BATCH, n)
+    steps = n // batch
+    for epoch in range(EPOCHS):
+        order = rng.permutation(n)
+        for step in range(steps):
+            chosen = order[step * batch : (step + 1) * batch]
+            kept = (rng.random((batch, size), np.float32) > INPUT_DROPOUT).astype(np.float32)
+            seen = (x[chosen] - mean) / spread * kept / np.float32(1 - INPUT_DROPOUT)
+            gradients = _gradients(parameters, seen, targets[chosen], rng)
+            t = 1 + epoch * steps + step
+            rate = RATE * min(1.0, t / steps) * (1 - t / (EPOCHS * steps)) + 1e-6
+            for p, g, m, v in zip(parameters, gradients, first, second, strict=True):
+                m += 0.1 * (g - m)
+                v += 0.001 * (g * g - v)
+                p -= rate * ((m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8) + DECAY * (p.ndim > 1) * p)
+        advance()
+    hidden, hidden_bias, heads, direct, bias = parameters
+    hidden, direct = hidden / spread[:, None], direct / spread[:, None]
+    return Heads(hidden, hidden_bias - mean @ hidden, heads, direct, bias - mean @ direct)
+
+
+def _gradients(parameters: list[Floats], x: Floats, targets: Targets, rng: np.random.Generator) -> list[Floats]:
+    hidden, hidden_bias, heads, direct, bias = parameters
+    pre: Any = x @ hidden + hidden_bias
+    kept = (rng.random(pre.shape, np.float32) > UNIT_DROPOUT) & (pre > 0)
+    keep: Any = kept.astype(np.float32) / np.float32(1 - UNIT_DROPOUT)
+    units = pre * keep
+    logits: Floats = units @ heads + x @ direct + bias
+    d_logits: Any = targets.slope(logits) / np.float32(len(x))
+    d_pre = (d_logits @ heads.T) * keep
+    return [x.T @ d_pre, d_pre.sum(axis=0), units.T @ d_logits, x.T @ d_logits, d_logits.sum(axis=0)]
+
+
+@dataclass(frozen=True)
+class EncoderStudent:
+    """A fitted student, see `models.distil.Fitted`: `logits` [2, n, A] of every row come from fits without it."""
+
+    encoder: Encoder
+    tokenizer: Tokenizer
+    vocabulary: int
+    unknown: int
+    words: Words
+    heads: Heads
+    centre: Floats
+    heldout: NDArray[np.intp]
+    logits: Floats
+    trained: int
+    max_tokens: int = MAX_TOKENS
+    dim: int = HIDDEN
+
+    @property
+    def opset(self) -> int:
+        """The encoder's."""
+        return next(one.version for one in self.encoder.model.opset_import if one.domain in ("", "ai.onnx"))
+
+    def graph(self, platt: Floats) -> bytes:
+        """Return the encoder with heads and calibration, scales and offset [3, A], inside."""
+        heads = self.heads
+        weights = HeadWeights(
+            words=self.words.weights * platt[0],
+            hidden=heads.hidden,
+            hidden_bias=heads.hidden_bias,
+            heads=heads.heads * platt[1],
+            direct=heads.direct * platt[1],
+            bias=self.words.bias * platt[0] + heads.bias * platt[1] + platt[2],
+            centre=self.centre,
+        )
+        return build_encoder(self.encoder, self.encoder.states[-STATES:], weights, self.vocabulary, self.unknown)
+
+
+def encoder_steps(rows: int, attributes: int) -> int:
+    """Return how often `fit_encoder` advances."""
+    return -(-rows // _CHUNK) + (FOLDS + 1) * (attributes + EPOCHS)
+
+
+def fit_encoder(rows: Rows, encoder: Path, tokenizer: Path, seed: int, advance: Advance) -> EncoderStudent:
+    """Encode all rows once; then fit words and heads as `models.nano.fit_nano` does.
+
+    Raises:
+        ConfigurationError: encoder or tokenizer can't be read, or they don't belong together.
+
+    """
+    read, (words_of, vocabulary, unknown) = read_encoder(encoder), read_tokenizer(tokenizer, rows.texts)
+    if vocabulary > read.vocabulary:
+        raise ConfigurationError(
+            f"{tokenizer} has {vocabulary} tokens and {encoder} {read.vocabulary}; give the encoder's own tokenizer"
+        )
+    tokens = tokenize(words_of, rows.texts)
+    pooled = pool(read, [[t if t < vocabulary else unknown for t in row] for row in tokens], advance)
+    counts, targets = count_matrix(tokens, words_of.get_vocab_size()), Targets.of(rows)
+    fold = np.random.default_rng(seed).permutation(len(rows.texts)) % FOLDS
+    logits = np.zeros((2, *rows.q.shape), np.float32)
+    for number in range(FOLDS):
+        inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        logits[0, outside] = fit_words(counts[inside], targets[inside], advance).logits(counts[outside])
+        logits[1, outside] = fit_heads(pooled[inside], targets[inside], seed, advance).logits(pooled[outside])
+    heads = fit_heads(pooled, targets, seed, advance)
+    return EncoderStudent(
+        encoder=read,
+        tokenizer=words_of,
+        vocabulary=vocabulary,
+        unknown=unknown,
+        words=fit_words(counts, targets, advance),
+        heads=heads,
+        centre=heads.units(pooled).mean(axis=0),
+        heldout=np.arange(len(rows.texts)),
+        logits=logits,
+        trained=len(rows.texts),
+    )
+
+
+def read_tokenizer(path: Path, texts: Sequence[str]) -> tuple[Tokenizer, int, int]:
+    """Return a tokenizer that has its own tokens for symbols of `texts`, its first vocabulary's size, and [UNK].
+
+    Emoji are unknown to BERT, and telling; the encoder still sees [UNK] there, but the words have them.
+
+    Raises:
+        ConfigurationError: it can't be read, or has no [UNK].
+
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise ConfigurationError(f"{path}: {error}; give the encoder's tokenizer.json with --tokenizer") from error
+    unknown = tokenizer.token_to_id("[UNK]")
+    if unknown is None:
+        raise ConfigurationError(f"{path}: no [UNK] in its vocabulary; give the tokenizer.json of a BERT")
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_TOKENS)
+    vocabulary = tokenizer.get_vocab_size()
+    counts: dict[str, int] = {}
+    for text in texts:
+        for symbol in text:
+            if ord(symbol) > 0x2000 and not symbol.isalnum() and not symbol.isspace():
+                counts[symbol] = counts.get(symbol, 0) + 1
+    symbols = sorted(symbol for symbol, n in counts.items() if n > 1)
+    tokenizer.add_tokens([s for s in symbols if unknown in tokenizer.encode(s, add_special_tokens=False).ids])
+    return tokenizer, vocabulary, unknown
+
+
+def pool(encoder: Encoder, tokens: Sequence[Sequence[int]], advance: Advance) -> Floats:
+    """Return the mean over tokens of the upper layers' states, [n, STATES * dim]."""
+    states = encoder.states[-STATES:]
+    run: Callable[..., Any] = session(encoder.model, states).run
+    inputs = [one.name for one in encoder.model.graph.input]
+    pooled = np.empty((0, 0), np.float32)
+    by_length = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+    for chunk in range(0, len(by_length), _CHUNK):
+        for at in range(chunk, min(chunk + _CHUNK, len(by_length)), _RUN):
+            chosen = by_length[at : min(at + _RUN, chunk + _CHUNK)]
+            ids, mask = pad([tokens[i] for i in chosen])
+            feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+            found: list[Floats] = run(None, {name: feed[name] for name in inputs})
+            if not pooled.size:
+                pooled = np.empty((len(tokens), sum(state.shape[2] for state in found)), np.float32)
+            weight = mask[:, :, None].astype(np.float32)
+            means = [(state * weight).sum(axis=1) / weight.sum(axis=1) for state in found]
+            pooled[chosen] = np.concatenate(means, axis=1)
+        advance()
+    return pooled

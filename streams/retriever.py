@@ -1,0 +1,116 @@
+"""Restricted retrieval as lists ask for it, whatever answers: the snapshot in this process, or a table."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.attributes import Catalogue
+
+Float32s = npt.NDArray[np.float32]
+Int32s = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Up to `k` videos that may be served: the newest, or the best with `attribute`, certified, or the best of all.
+
+    With `among`, the first of these rows.
+    """
+
+    k: int
+    attribute: str | None = None
+    newest: bool = False
+    among: Int32s | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """The lanes of one list.
+
+    A video's score is its cosine to `vector` (L2-normalised; None: 0) and, in the lane of an attribute,
+    `probability_weight` times the logarithm of the student's p. `languages` None: all of them, and unknown ones.
+    """
+
+    vector: Float32s | None
+    lanes: Sequence[Lane]
+    seen: Collection[str] = ()
+    languages: Collection[str] | None = None
+    probability_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What a lane found, best first: numbers of videos, and their scores."""
+
+    rows: list[int]
+    scores: list[float]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Hits per lane, and how many videos each reason kept out of all lanes.
+
+    In this order, each video for the first that holds: unavailable (taken down, or without a vector), policy (some
+    policy attribute is present or open), too_old, language, seen.
+    """
+
+    lanes: tuple[Hits, ...]
+    removed: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is known of n rows, by position: vectors (L2-normalised) [n, dim], and per attribute [n, attributes].
+
+    `present` and `open` are labels, `certified` those present that the catalogue's targets are proven for, under the
+    guarantee of their annotation, `log_p` the logarithm of the student's p. `creators` are negative where unknown.
+    """
+
+    vectors: Float32s
+    present: Bools
+    open: Bools
+    certified: Bools
+    log_p: Float32s
+    creators: Int32s
+
+
+class Retriever(Protocol):
+    """Answers requests. Several at once cost less than one by one and are answered as if one by one."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The attributes that a lane can name."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """The dimension of a request's vector."""
+        ...
+
+    def search(self, requests: Sequence[Request], oldest_ms: int) -> list[Found]:
+        """Return what is found for each request among the videos not uploaded before `oldest_ms`."""
+        ...
+
+    def video_ids(self, rows: Sequence[int]) -> list[str]:
+        """Return the videos of rows that were found."""
+        ...
+
+    def creator(self, row: int) -> int:
+        """Return a number for the creator of a row that was found, negative where unknown."""
+        ...
+
+    def rows(self, video_ids: Collection[str]) -> Int32s:
+        """Return the rows of videos that are known, in their order; of others nothing."""
+        ...
+
+    def describe(self, rows: Int32s) -> Described:
+        """Return what is known of rows."""
+        ...
+
+    def uploaded_since(self, ms: int) -> Int32s:
+        """Return the rows that were uploaded then or later, oldest first; whether they may be served or not."""
+        ...

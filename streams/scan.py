@@ -1,0 +1,367 @@
+"""The compiled part of a search: one pass over the catalogue's codes for all lanes of all requests."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streams.compiled import CHUNK, code_product, compiled, prefetch, trailing_zeros
+
+BLOCK_BYTES = 1 << 18
+"""Codes that are scanned for one group after the other while they lie in the processor's second-level cache."""
+
+ANY = -1
+_AHEAD = 16
+_LOWEST_P = 1e-3  # under the logarithm
+
+
+class Rows(NamedTuple):
+    """The catalogue, by row; bits are packed 64 rows to a word, lowest first."""
+
+    high: Any
+    """uint8 [n, padded dim]: high bytes of the vectors in 16-bit fixed point, 32768 for zero."""
+    low: Any
+    """uint8 [n, dim]: their low bytes."""
+    scales: Any
+    """float32 [n]: what one unit of the fixed point is worth."""
+    p: Any
+    """uint16 [n, attributes]: bits of the student's p in float16."""
+    logs: Any
+    """float32: the logarithm of p by its bits; the last for what is no p."""
+    languages: Any
+    """int32 [n]"""
+    eligible: Any
+    """uint64 [words]"""
+    present: Any
+    """uint64 [attributes, words]"""
+
+
+def log_table() -> Any:
+    """Return the `logs` of Rows. Bits of float16 in order are numbers in order, so that those after 1 are not p."""
+    p = np.arange(int(np.float16(1).view(np.uint16)) + 2, dtype=np.uint16).view(np.float16).astype(np.float32)
+    p[-1] = _LOWEST_P
+    return np.log(np.maximum(p, np.float32(_LOWEST_P)))
+
+
+class Plan(NamedTuple):
+    """Requests cut into groups that are scanned on their own, and groups into lanes that share one scan."""
+
+    codes: Any
+    """int8 [requests, padded dim]"""
+    vectors: Any
+    """float32 [requests, dim]"""
+    units: Any
+    """float32 [requests]: what one unit of `codes` is worth, 0 for a request without a vector."""
+    weights: Any
+    """float32 [requests]: of log p."""
+    spoken: Any
+    """bool [requests, languages + 1]: the languages to serve; the last stands for unknown."""
+    seen: Any
+    """int32: rows, in order, request after request."""
+    seen_bounds: Any
+    """int64 [requests + 1]"""
+    owners: Any
+    """int64 [groups]: the request."""
+    group_bounds: Any
+    """int64 [groups + 1] into lanes."""
+    attributes: Any
+    """int64 [lanes]: index, or ANY."""
+    heap_bounds: Any
+    """int64 [lanes + 1] into heaps."""
+
+
+@compiled
+def scan(rows: Rows, plan: Plan, width: Any, scores: Any, found: Any, sizes: Any) -> None:
+    """Fill the heaps `scores`, `found` and `sizes` (per lane) with the rows that score highest by their codes alone.
+
+    `width` is a tuple of padded dim / CHUNK zeros: its length is known to the compiler.
+    """
+    # As plain arrays: taken from a tuple within a loop, each would be counted as one more reference every time.
+    high, scales, eligible, present = rows.high, rows.scales, rows.eligible, rows.present
+    codes, units, owners, bounds, attributes = (
+        plan.codes, plan.units, plan.owners, plan.group_bounds, plan.attributes,
+    )  # fmt: skip
+    p, logs, languages, weights, heaps = rows.p, rows.logs, rows.languages, plan.weights, plan.heap_bounds
+    spoken, seen, seen_bounds = plan.spoken, plan.seen, plan.seen_bounds
+    words = len(eligible)
+    step = max(1, BLOCK_BYTES // (64 * high.shape[1]))
+    need = np.empty(step, np.uint64)
+    near = np.empty(step * 64, np.int32)
+    products = np.empty(step * 64, np.float32)
+    floors = np.full(len(attributes), -np.inf, np.float32)
+    for start in range(0, words, step):
+        count = min(step, words - start)
+        cold = True
+        for group in range(len(owners)):
+            first, last = bounds[group], bounds[group + 1]
+            wanted = _needed(eligible, present, attributes, first, last, start, count, need)
+            if wanted == 0:
+                continue
+            owner = owners[group]
+            floor = floors[first:last].min()
+            if units[owner] == 0.0:
+                hits = _collect(need, count, start, near)
+                products[:hits] = 0.0
+            elif wanted * (3 if cold else 1) > count * (64 if cold else 56):
+                hits = _straight(
+                    high, scales, codes[owner], units[owner], width, need, count, start, floor, near, products
+                )
+                cold = False
+            else:
+                hits = _collect(need, count, start, near)
+                hits = _picked(high, scales, codes[owner], units[owner], width, hits, floor, near, products)
+            _offer(
+                near[:hits], products[:hits], first, last, floors, attributes, present, p, logs, weights[owner],
+                languages, spoken[owner], seen[seen_bounds[owner] : seen_bounds[owner + 1]],
+                heaps, scores, found, sizes,
+            )  # fmt: skip
+
+
+@compiled
+def _offer(
+    near: Any, products: Any, first: int, last: int, floors: Any, attributes: Any, present: Any, p: Any, logs: Any,
+    weight: Any, languages: Any, spoken: Any, seen: Any, heaps: Any, scores: Any, found: Any, sizes: Any,
+) -> None:  # fmt: skip
+    """Put rows into the lanes that take them; `floors` are the scores that a lane's next row must be above."""
+    floor = floors[first:last].min()
+    for i in range(len(near)):
+        if products[i] <= floor:
+            continue
+        row, known = near[i], False
+        for lane in range(first, last):
+            if products[i] <= floors[lane]:  # log p, which is still to come, is never positive
+                continue
+            score = _lane_score(products[i], row, attributes[lane], present, p, logs, weight)
+            if score <= floors[lane]:
+                continue
+            known = known or (spoken[languages[row]] and not _holds(seen, row))
+            if not known:
+                break
+            if sizes[lane] == heaps[lane + 1] - heaps[lane]:
+                _sink(scores, found, heaps[lane], heaps[lane + 1], 0, score, row)
+            else:
+                _rise(scores, found, heaps[lane], sizes[lane], score, row)
+                sizes[lane] += 1
+            if sizes[lane] == heaps[lane + 1] - heaps[lane]:
+                floors[lane] = scores[heaps[lane]]
+                floor = floors[first:last].min()
+
+
+@compiled
+def _lane_score(cosine: Any, row: Any, attribute: int, present: Any, p: Any, logs: Any, weight: Any) -> Any:
+    """Return the score in a lane; the lowest there is for a row that is not of it."""
+    if attribute == ANY:
+        return cosine
+    if not (present[attribute, row >> 6] >> np.uint64(row & 63)) & np.uint64(1):
+        return np.float32(-np.inf)
+    return cosine + weight * logs[min(p[row, attribute], len(logs) - 1)]
+
+
+@compiled
+def _needed(
+    eligible: Any, present: Any, attributes: Any, first: int, last: int, start: int, count: int, need: Any
+) -> Any:
+    """Set `need` to the words of the rows that some lane of a group takes; return how many rows these are."""
+    everything = False
+    for lane in range(first, last):
+        everything |= attributes[lane] == ANY
+    need[:count] = ~np.uint64(0)
+    if not everything:
+        need[:count] = 0
+        for lane in range(first, last):
+            for i in range(count):
+                need[i] |= present[attributes[lane], start + i]
+    total = 0
+    for i in range(count):
+        need[i] &= eligible[start + i]
+        total += _bits(need[i])
+    return total
+
+
+@compiled
+def _bits(word: Any) -> Any:
+    word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@compiled
+def _collect(need: Any, count: int, start: int, near: Any) -> Any:
+    total = 0
+    for i in range(count):
+        word = need[i]
+        while word != 0:
+            near[total] = (start + i) * 64 + np.int64(trailing_zeros(word))
+            total += 1
+            word &= word - np.uint64(1)
+    return total
+
+
+@compiled
+def _straight(
+    high: Any, scales: Any, codes: Any, unit: Any, width: Any,
+    need: Any, count: int, start: int, floor: Any, near: Any, products: Any,
+) -> Any:  # fmt: skip
+    """Scan all rows, which streams from memory at full speed, and keep those that are needed and above the floor."""
+    bias = _bias(codes)
+    hits = 0
+    for i in range(count):
+        base = (start + i) * 64
+        length = min(64, len(scales) - base)
+        block = products[hits : hits + length]
+        for bit in range(length):
+            block[bit] = (np.float32(code_product(high, base + bit, codes, width)) - bias) * scales[base + bit] * unit
+        above = 0
+        for bit in range(length):
+            above += block[bit] > floor
+        if above > 0:
+            for bit in range(length):
+                score = block[bit]
+                near[hits] = base + bit
+                products[hits] = score
+                hits += np.int64((need[i] >> np.uint64(bit)) & np.uint64(1)) & np.int64(score > floor)
+    return hits
+
+
+@compiled
+def _picked(
+    high: Any, scales: Any, codes: Any, unit: Any, width: Any, count: int, floor: Any, near: Any, products: Any
+) -> Any:
+    """Scan the rows in `near`, some of which are waited for while others are fetched."""
+    bias = _bias(codes)
+    padded = high.shape[1]
+    hits = 0
+    for i in range(count):
+        if i + _AHEAD < count:
+            ahead = np.int64(near[i + _AHEAD])
+            for line in range(0, padded, CHUNK):
+                prefetch(high, ahead * padded + line)
+            prefetch(scales, ahead)
+        row = near[i]
+        score = (np.float32(code_product(high, row, codes, width)) - bias) * scales[row] * unit
+        near[hits] = row
+        products[hits] = score
+        hits += np.int64(score > floor)
+    return hits
+
+
+@compiled
+def _bias(codes: Any) -> Any:
+    """Return what the offset of the high bytes (and half of a low byte) adds to a product."""
+    total = 0
+    for code in codes:
+        total += np.int64(code)
+    return np.float32(127.5 * total)
+
+
+@compiled
+def _holds(ordered: Any, row: Any) -> bool:
+    low, high = 0, len(ordered)
+    while low < high:
+        middle = (low + high) // 2
+        if ordered[middle] < row:
+            low = middle + 1
+        else:
+            high = middle
+    return low < len(ordered) and ordered[low] == row
+
+
+@compiled
+def _before(score: Any, row: Any, other_score: Any, other_row: Any) -> bool:
+    """Tell whether a row is worse than another: the order of heaps. Of equal scores the later row is worse."""
+    return score < other_score or (score == other_score and row > other_row)
+
+
+@compiled
+def _rise(scores: Any, found: Any, start: int, at: int, score: Any, row: Any) -> None:
+    while at > 0:
+        parent = (at - 1) // 2
+        if not _before(score, row, scores[start + parent], found[start + parent]):
+            break
+        scores[start + at], found[start + at] = scores[start + parent], found[start + parent]
+        at = parent
+    scores[start + at], found[start + at] = score, row
+
+
+@compiled
+def _sink(scores: Any, found: Any, start: int, end: int, at: int, score: Any, row: Any) -> None:
+    while True:
+        child = start + 2 * at + 1
+        if child >= end:
+            break
+        if child + 1 < end and _before(scores[child + 1], found[child + 1], scores[child], found[child]):
+            child += 1
+        if not _before(scores[child], found[child], score, row):
+            break
+        scores[start + at], found[start + at] = scores[child], found[child]
+        at = child - start
+    scores[start + at], found[start + at] = score, row
+
+
+@compiled
+def rank(rows: Rows, plan: Plan, scores: Any, found: Any, sizes: Any) -> None:
+    """Score what was found by the whole vectors, and sort each lane, best first."""
+    high, low, scales, p, logs = rows.high, rows.low, rows.scales, rows.p, rows.logs
+    attributes, heaps, bounds = plan.attributes, plan.heap_bounds, plan.group_bounds
+    for group in range(len(plan.owners)):
+        request = plan.owners[group]
+        vector, weight = plan.vectors[request], plan.weights[request]
+        for lane in range(bounds[group], bounds[group + 1]):
+            start, size = heaps[lane], sizes[lane]
+            cosines(high, low, scales, vector, found[start : start + size], scores[start : start + size])
+            if attributes[lane] != ANY:
+                for at in range(start, start + size):
+                    scores[at] += weight * logs[min(p[found[at], attributes[lane]], len(logs) - 1)]
+            for at in range(size // 2 - 1, -1, -1):
+                _sink(scores, found, start, start + size, at, scores[start + at], found[start + at])
+            for end in range(start + size - 1, start, -1):
+                score, row = scores[end], found[end]
+                scores[end], found[end] = scores[start], found[start]
+                _sink(scores, found, start, end, 0, score, row)
+
+
+@compiled
+def cosines(high: Any, low: Any, scales: Any, vector: Any, found: Any, scores: Any) -> None:
+    """Set `scores` to the products of `vector` (float32) and the whole vectors of the rows `found`."""
+    dim, padded = low.shape[1], high.shape[1]
+    for i in range(len(found)):
+        if i + _AHEAD < len(found):
+            ahead = np.int64(found[i + _AHEAD])
+            for line in range(0, dim, CHUNK):
+                prefetch(high, ahead * padded + line)
+                prefetch(low, ahead * dim + line)
+        upper, lower = high[found[i]], low[found[i]]
+        total = np.float32(0.0)
+        for d in range(dim):
+            number = np.int32((np.int32(upper[d]) << 8) + np.int32(lower[d]) - np.int32(32_768))
+            total += np.float32(number) * vector[d]
+        scores[i] = np.float32(total) * scales[found[i]]
+
+
+@compiled
+def newest(rows: Rows, plan: Plan, request: int, order: Any, found: Any) -> Any:
+    """Fill `found` with the latest rows of `order` that may be served; return their number."""
+    eligible, languages, spoken = rows.eligible, rows.languages, plan.spoken[request]
+    seen = plan.seen[plan.seen_bounds[request] : plan.seen_bounds[request + 1]]
+    count = 0
+    for at in range(len(order) - 1, -1, -1):
+        if count == len(found):
+            break
+        row = order[at]
+        bit = (eligible[row >> 6] >> np.uint64(row & 63)) & np.uint64(1)
+        if bit and spoken[languages[row]] and not _holds(seen, row):
+            found[count] = row
+            count += 1
+    return count
+
+
+@compiled
+def write_bits(words: Any, rows: Any, values: Any) -> Any:
+    """Set the bits of `rows` in `words` to `values` (bool); return how many more are set."""
+    more = 0
+    for i in range(len(rows)):
+        word, place = rows[i] >> 6, np.uint64(rows[i] & 63)
+        bit = np.uint64(1) << place
+        more += np.int64(values[i]) - np.int64((words[word] >> place) & np.uint64(1))
+        words[word] = words[word] | bit if values[i] else words[word] & ~bit
+    return more

@@ -1,0 +1,61 @@
+"""The writer of one shard: merges and compactions in a thread of its own."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from schemas.annotation import Annotation
+from schemas.table import to_table
+from streams.attribute_table import AttributeTable
+from streams.clock import now_ms
+
+
+class ShardWriter:
+    """Upserts annotations into `table`, which it takes over, and compacts it every so many merges."""
+
+    def __init__(self, table: AttributeTable, compact_every: int) -> None:
+        self._table = table
+        self._compact_every = compact_every
+        self._merges = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=table.name)
+        self._compaction: asyncio.Future[None] | None = None
+        self.fragments = 0
+
+    async def write(self, annotations: Sequence[Annotation]) -> int:
+        """Upsert; the rows are durable when this returns. Return how many changed.
+
+        Raises:
+            StoreUnavailable: the upsert, or the compaction after an earlier one, failed; the same annotations may come
+                again.
+
+        """
+        await self._compacted()
+        loop = asyncio.get_running_loop()
+        changed, self.fragments = await loop.run_in_executor(self._thread, self._upsert, annotations)
+        self._merges += 1
+        if self._merges % self._compact_every == 0:
+            # Nobody waits for it but the next write, so this run's offsets are committed meanwhile.
+            self._compaction = loop.run_in_executor(self._thread, self._table.compact)
+        return changed
+
+    async def close(self) -> None:
+        """Finish the compaction under way and stop the thread.
+
+        Raises:
+            StoreUnavailable: the compaction failed.
+
+        """
+        try:
+            await self._compacted()
+        finally:
+            self._thread.shutdown()
+
+    def _upsert(self, annotations: Sequence[Annotation]) -> tuple[int, int]:
+        table = self._table
+        changed = table.upsert(to_table(annotations, table.catalogue, table.dim, now_ms()))
+        return changed, table.fragments()
+
+    async def _compacted(self) -> None:
+        compaction, self._compaction = self._compaction, None
+        if compaction is not None:
+            await compaction

@@ -1,0 +1,68 @@
+"""Which attributes are certified travels from the bundle into every annotation and review request."""
+
+import json
+import shutil
+from pathlib import Path
+
+from models.bundle import MANIFEST, default_bundle
+from models.student import Student
+from schemas.annotation import Annotation
+from schemas.attributes import load_catalogue
+from schemas.events import VideoUpload
+from schemas.wire import Decoder, encode
+from streams.annotate import AnnotateStage
+from streams.record import Record
+
+NOW_MS = 1_750_000_000_000
+
+
+def bundle_certified_for(attribute: str, folder: Path) -> Path:
+    bundle = Path(shutil.copytree(default_bundle(), folder / "bundle"))
+    manifest = json.loads((bundle / MANIFEST).read_bytes())
+    for entry in manifest["attributes"]:
+        entry["certified"] = entry["id"] == attribute
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+    return bundle
+
+
+async def test_every_annotation_says_of_every_attribute_whether_it_is_certified(tmp_path: Path) -> None:
+    catalogue = load_catalogue()
+    stage = AnnotateStage(
+        Student.load(bundle_certified_for("funny", tmp_path), catalogue),
+        annotations="annotations",
+        review_requests="review-requests",
+        dead_letters="dead-letters",
+    )
+    titles = [title for attribute in catalogue.attributes for title in attribute.positive_examples]
+    effects = await stage.run(
+        [
+            Record(
+                "video-uploads", 0, i, NOW_MS, b"v%d" % i,
+                encode(
+                    VideoUpload(
+                        schema_version=1, video_id=f"v{i}", creator_id="c", uploaded_at_ms=NOW_MS, title=title
+                    )
+                ),
+            )
+            for i, title in enumerate(titles)
+        ]
+    )  # fmt: skip
+    await stage.close()
+    assert {message.topic for message in effects.messages} == {"annotations", "review-requests"}
+    for message in effects.messages:
+        assert message.value is not None
+        content = json.loads(message.value)
+        scores = content.get("annotation", content)["attributes"]
+        assert {name: score["certified"] for name, score in scores.items()} == {
+            name: name == "funny" for name in catalogue.ids
+        }
+
+
+def test_an_annotation_from_before_there_were_certificates_is_not_certified() -> None:
+    old = (
+        b'{"schema_version":1,"video_id":"v","status":"final","received_at_ms":1,"annotated_at_ms":2,'
+        b'"attributes":{"funny":{"p":0.9,"band":"accept","label":true,"source":"student"}}}'
+    )
+    annotation = Decoder(Annotation).decode(old)
+    assert not annotation.attributes["funny"].certified
+    assert encode(annotation) == old

@@ -1,0 +1,47 @@
+"""What a crowd remembers, and for how long."""
+
+import numpy as np
+
+from streams.crowd import Crowd, Watched
+from streams.policy import CrowdSettings
+
+DAY_MS = 86_400_000
+NO_ATTRIBUTES = np.zeros(0, np.bool_)
+
+
+def rows(*values: int) -> np.ndarray:
+    return np.array(values, np.int32)
+
+
+def watch(row: int, at_ms: int = 1, satisfied: float = 1.0, before: np.ndarray | None = None) -> Watched:
+    return Watched(row, NO_ATTRIBUTES, satisfied, at_ms, rows() if before is None else before)
+
+
+def test_an_empty_crowd_knows_no_impressions_and_ranks_nothing() -> None:
+    crowd = Crowd(CrowdSettings())
+    watches, satisfied = crowd.impressions(rows(0, 7))
+    assert (watches.tolist(), satisfied.tolist()) == ([0, 0], [0, 0])
+    assert len(crowd.rank(rows(3), 10, 1.0).best) == 0
+
+
+def test_watches_fade_with_time() -> None:
+    crowd = Crowd(CrowdSettings())
+    crowd.learn([watch(5)])
+    crowd.learn([watch(6, at_ms=30 * DAY_MS)])
+    (old, new), _ = crowd.impressions(rows(5, 6))
+    assert 0.0 <= old < new == 1.0
+
+
+def test_a_full_crowd_forgets_the_least_watched() -> None:
+    crowd = Crowd(CrowdSettings(most_videos=4))
+    crowd.learn([watch(row) for row in (0, 0, 1, 1, 2, 3, 9)])
+    assert len(crowd) <= 4
+    watches, _ = crowd.impressions(rows(0, 1, 9))
+    assert watches.tolist() == [2, 2, 1]
+
+
+def test_what_was_watched_together_is_ranked_above_what_is_merely_popular() -> None:
+    crowd = Crowd(CrowdSettings(shrink=1.0))
+    for _ in range(5):
+        crowd.learn([watch(1), watch(2, before=rows(1)), watch(8), watch(8)])
+    assert crowd.rank(rows(1), 2, 5.0).best[0] == 2

@@ -1,0 +1,148 @@
+"""What a run will cost: the student sorts the uploads, and what is left for the LLM is counted and priced."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from msgspec import Struct
+
+from models.annotator import Question
+from models.answer import unanswerable
+from models.cascade import decide
+from models.features import upload_text
+from models.llm_cache import content_key, merge, recall
+from models.llm_cost import price_of
+from models.llm_outcome import Llm, Usage
+from models.llm_state import LlmState
+from models.student import Student
+from schemas.attributes import load_catalogue
+from schemas.errors import InvalidRecord
+from schemas.events import VideoUpload
+from schemas.wire import Decoder
+from streams.uploads import TakeDown, UploadDecoder
+from topology.kafka import read_topic
+from topology.llm import make_gemini
+from topology.replay import read_events
+from topology.roles import bundle_path
+from topology.settings import Settings, with_changes
+from topology.topics import VIDEO_UPLOADS
+
+_BATCH = 1_000
+_BYTES_PER_TOKEN = 4
+_TOKENS_PER_VERDICT = 40
+
+
+class CostEstimate(Struct, frozen=True):
+    """`usd` takes 4 bytes a token and 40 tokens a verdict; `usd_at_most` is what the budget would reserve.
+
+    `known` questions were answered before or come twice, and cost nothing. `days` at the daily budget; None without.
+    """
+
+    model: str
+    uploads: int
+    invalid: int
+    to_review: int
+    known: int
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    usd: float
+    usd_at_most: float
+    usd_per_day: float | None
+    days: float | None
+
+
+def uploads_of(settings: Settings, source: str) -> Iterator[VideoUpload | None]:
+    """Yield the uploads of a file, or of the topic video-uploads; None for what is no upload.
+
+    Raises:
+        ConfigurationError: the file can't be read.
+        BrokerUnavailable: the broker does not answer.
+
+    """
+    if source in (VIDEO_UPLOADS, settings.topic(VIDEO_UPLOADS)):
+        of_topic = UploadDecoder()
+        for record in read_topic(settings, VIDEO_UPLOADS):
+            try:
+                event = of_topic.decode(record)
+            except InvalidRecord:
+                yield None
+            else:
+                if not isinstance(event, TakeDown):
+                    yield event
+        return
+    of_file = Decoder(VideoUpload)
+    for event in read_events(Path(source)):
+        try:
+            yield of_file.decode(event)
+        except InvalidRecord:
+            yield None
+
+
+async def estimate(settings: Settings, uploads: Iterable[VideoUpload | None]) -> CostEstimate:
+    """Return what asking Gemini about the uncertain attributes of `uploads` will cost; asks nothing.
+
+    Raises:
+        ConfigurationError: the model's price is not known, or the student can't be loaded.
+
+    """
+    catalogue = load_catalogue(settings.catalogue_path)
+    price = price_of(settings.gemini_model, settings.llm_price)
+    llm: Llm = make_gemini(with_changes(settings, gemini_api_key=settings.gemini_api_key or "none"), catalogue)
+    student = Student.load(bundle_path(settings), catalogue, settings.provider)
+    state = LlmState(settings.llm_state_path, merge) if settings.llm_state_path.exists() else None
+    size = settings.llm_items_per_request
+    seen: set[tuple[bytes, tuple[str, ...]]] = set()
+    waiting: list[Question] = []
+    count = dict.fromkeys(("uploads", "invalid", "to_review", "known", "requests"), 0)
+    likely = most = Usage(0, 0)
+    source = iter(uploads)
+    while batch := list(islice(source, _BATCH)):
+        valid = [upload for upload in batch if upload is not None]
+        count["uploads"] += len(valid)
+        count["invalid"] += len(batch) - len(valid)
+        questions = [question for question in await _questions(student, valid) if not unanswerable(question, catalogue)]
+        keys = [content_key(question, llm) for question in questions]
+        kept = await state.look_up(list(set(keys))) if state else {}
+        for key, question in zip(keys, questions, strict=True):
+            count["to_review"] += 1
+            if (key, question.attributes) in seen or (key in kept and recall(kept[key], question)):
+                count["known"] += 1
+            else:
+                seen.add((key, question.attributes))
+                waiting.append(question)
+        full = len(waiting) if len(batch) < _BATCH else len(waiting) // size * size
+        for at in range(0, full, size):
+            asked = waiting[at : at + size]
+            bound = llm.most(asked)
+            verdicts = sum(len(question.attributes) for question in asked)
+            most = _sum(most, bound)
+            likely = _sum(likely, Usage(bound.input_tokens // _BYTES_PER_TOKEN, verdicts * _TOKENS_PER_VERDICT))
+            count["requests"] += 1
+        waiting = waiting[full:]
+    student.close()
+    if state:
+        await state.close()
+    usd, daily = price.usd(likely), settings.llm_usd_per_day or None
+    return CostEstimate(
+        settings.gemini_model, **count, input_tokens=likely.input_tokens, output_tokens=likely.output_tokens,
+        usd=round(usd, 4), usd_at_most=round(price.usd(most), 4), usd_per_day=daily,
+        days=None if daily is None else round(usd / daily, 2),
+    )  # fmt: skip
+
+
+async def _questions(student: Student, uploads: list[VideoUpload]) -> list[Question]:
+    if not uploads:
+        return []
+    scores = await student.score([upload_text(upload) for upload in uploads])
+    made: list[Question] = []
+    for upload, probability in zip(uploads, scores.probability, strict=True):
+        decided = decide(probability, student.bands, student.ids)
+        uncertain = tuple(name for name, score in decided.items() if score.label is None)
+        if uncertain:
+            made.append(Question(upload, uncertain))
+    return made
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(one.input_tokens + other.input_tokens, one.output_tokens + other.output_tokens)
