@@ -5,7 +5,8 @@ REAL ?= ../shared/data
 LLM_PRECISION ?= 0.85
 LLM_RECALL ?= 0.78
 
-.PHONY: bench-swap bench-retrieval bench-review bench-llm-outage bench-budget bench-cascade bench-student help install demo demo-real test test-faults soak test-kafka check student asyncapi clean
+.PHONY: help install demo demo-real test test-faults soak test-kafka check student asyncapi openapi clean eval-retrieval \
+	bench-budget bench-cascade bench-llm-outage bench-retrieval bench-review bench-session bench-states bench-store bench-student bench-swap
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,8 +37,9 @@ KILLS ?= 50
 soak: install  ## a million events and fifty kills, then one line of arithmetic; EVENTS= and KILLS= for a shorter one
 	$(BIN)/python -m tests.faults.soak --events $(EVENTS) --kills $(KILLS)
 
+KAFKA_TESTS ?= tests/topology tests/faults
 test-kafka: install  ## run the tests that use a broker, faults too, on Apache Kafka (Java 17 and Maven; no containers)
-	VIBESTREAM_TEST_BROKER=kafka $(BIN)/python -m pytest tests/topology tests/faults
+	VIBESTREAM_TEST_BROKER=kafka $(BIN)/python -m pytest $(KAFKA_TESTS)
 
 check: install  ## lint, types, and known vulnerabilities of dependencies
 	$(BIN)/ruff format --check .
@@ -76,30 +78,26 @@ bench-retrieval: install  ## the snapshot against LanceDB, faiss and DuckDB over
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,bench]'
 	$(BIN)/python -m tests.benchmarks.retrieval --rows $(or $(ROWS),1000000)
 
-.PHONY: bench-store
 bench-store: install  ## rows a second into the attribute store, one shard against two; one line of JSON
 	$(BIN)/python -m tests.benchmarks.store_shards
 
-.PHONY: eval-retrieval
 eval-retrieval: install  ## recall, distinct videos and calibration of lists on a watch log; LOG= for another file
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.retrieval_eval --log $(or $(LOG),$(REAL)/kuairand_pure_watch_log.parquet)
 
 bench-swap: install  ## ten hot swaps of the student under a steady stream; one line of JSON
 	$(BIN)/python -m tests.benchmarks.swap
 
-.PHONY: bench-states
 bench-states: install  ## what users cost, and how soon a killed session worker has 100,000 back; USERS= for fewer
 	$(BIN)/python -m tests.benchmarks.states --users $(or $(USERS),100000)
+
+bench-session: install  ## watches a second to candidate lists, and how soon, at a million videos; VIDEOS= for fewer
+	$(BIN)/python -m tests.benchmarks.session --videos $(or $(VIDEOS),1000000)
 
 asyncapi: install  ## write docs/asyncapi.json again
 	$(BIN)/vibestream topics document > docs/asyncapi.json
 
-.PHONY: openapi bench-session
 openapi: install  ## write docs/openapi.json again
 	$(BIN)/vibestream http document > docs/openapi.json
-
-bench-session: install  ## watches a second to candidate lists, and how soon, at a million videos; VIDEOS= for fewer
-	$(BIN)/python -m tests.benchmarks.session --videos $(or $(VIDEOS),1000000)
 
 clean:  ## remove what was installed and built
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
