@@ -85,9 +85,8 @@ def test_a_worker_in_trouble_shows_no_secret(told: Settings, processes: Processe
     producer.close()
     log = tmp_path / "review.log"
     worker = processes.start(told, "-m", "topology.cli", "worker", "review", log=log)
-    wait_until(lambda: "403" in log.read_text() or worker.poll() is not None, 60, "the LLM's refusal is logged")
+    wait_until(lambda: "(secret)" in log.read_text() or worker.poll() is not None, 60, "a refusal that quotes the key")
     assert worker.poll() is None, log.read_text()
-    assert "(secret)" in log.read_text(), "the refusal quotes the key"
     assert get(told.metrics_port, "/metrics")[0] == 401
     status, metrics = get(told.metrics_port, "/metrics", TOKEN)
     assert (status, "vibestream_run_retries_total" in metrics) == (200, True)
