@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from models.adam import Adam
 from models.distil_loss import Targets
 from models.distil_rows import Rows
 from models.encoder import Encoder, read_encoder, session
@@ -67,8 +68,7 @@ def fit_heads(x: Floats, targets: Targets, seed: int, advance: Advance) -> Heads
         np.zeros((size, len(prior)), np.float32),
         np.log(prior / (1 - prior)).astype(np.float32),
     ]
-    first = [np.zeros_like(p) for p in parameters]
-    second = [np.zeros_like(p) for p in parameters]
+    adam = Adam(parameters, DECAY)
     batch = min(BATCH, n)
     steps = n // batch
     for epoch in range(EPOCHS):
@@ -80,10 +80,7 @@ def fit_heads(x: Floats, targets: Targets, seed: int, advance: Advance) -> Heads
             gradients = _gradients(parameters, seen, targets[chosen], rng)
             t = 1 + epoch * steps + step
             rate = RATE * min(1.0, t / steps) * (1 - t / (EPOCHS * steps)) + 1e-6
-            for p, g, m, v in zip(parameters, gradients, first, second, strict=True):
-                m += 0.1 * (g - m)
-                v += 0.001 * (g * g - v)
-                p -= rate * ((m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8) + DECAY * (p.ndim > 1) * p)
+            adam.step(gradients, rate)
         advance()
     hidden, hidden_bias, heads, direct, bias = parameters
     hidden, direct = hidden / spread[:, None], direct / spread[:, None]

@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 from tokenizers import Tokenizer
 
+from models.adam import Adam
 from models.distil_loss import Targets
 from models.distil_rows import Rows
 from models.features import tokenize, train_tokenizer
@@ -121,8 +122,7 @@ def fit_network(x: Counts, targets: Targets, seed: int, advance: Advance) -> Net
         rng.normal(0, np.sqrt(1 / HIDDEN), (HIDDEN, len(prior))).astype(np.float32),
         np.log(prior / (1 - prior)).astype(np.float32),
     ]
-    first = [np.zeros_like(p) for p in parameters]
-    second = [np.zeros_like(p) for p in parameters]
+    adam = Adam(parameters)
     batch = min(BATCH, n)
     steps = n // batch
     for epoch in range(EPOCHS):
@@ -134,10 +134,7 @@ def fit_network(x: Counts, targets: Targets, seed: int, advance: Advance) -> Net
             t = 1 + epoch * steps + step
             rate = RATE * (1 - t / (EPOCHS * steps)) + 1e-5
             gradients = _gradients(parameters, xb, targets[chosen], rng)
-            for p, g, m, v in zip(parameters, gradients, first, second, strict=True):
-                m += 0.1 * (g - m)
-                v += 0.001 * (g * g - v)
-                p -= rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+            adam.step(gradients, rate)
         advance()
     return Network(*parameters)
 

@@ -3,28 +3,13 @@ import pyarrow as pa
 import pytest
 
 from schemas.annotation import Annotation, AnnotatorVersion, AttributeScore, StudentVersion
-from schemas.attributes import Attribute, Catalogue
 from schemas.errors import InvalidRecord
 from schemas.table import attribute_schema, check_annotation, to_table
+from tests.fakes.attributes import catalogue
 
 DIM = 4
 NOW = 1_800_000_000_000
-
-
-def attribute(attribute_id: str) -> Attribute:
-    return Attribute(
-        id=attribute_id,
-        name=attribute_id,
-        version=1,
-        definition="d",
-        includes=("i",),
-        positive_examples=("p",),
-        target_precision=0.9,
-        target_recall=0.9,
-    )
-
-
-CATALOGUE = Catalogue((attribute("calm"), attribute("funny")))
+CATALOGUE = catalogue("calm", "funny")
 
 
 def embedding(*values: float) -> bytes:

@@ -7,7 +7,6 @@ import pytest
 from prometheus_client import REGISTRY
 
 from schemas.annotation import Annotation, AnnotatorVersion, AttributeScore, StudentVersion
-from schemas.attributes import Attribute, Catalogue
 from schemas.dead_letter import DeadLetter
 from schemas.errors import StoreUnavailable
 from schemas.wire import Decoder, encode
@@ -16,23 +15,11 @@ from streams.attribute_table import AttributeTable
 from streams.database import Database
 from streams.record import Record
 from streams.store import StoreStage
+from tests.fakes.attributes import catalogue
 
 DIM = 8
 T0 = 1_800_000_000_000
-CATALOGUE = Catalogue(
-    (
-        Attribute(
-            id="funny",
-            name="funny",
-            version=1,
-            definition="d",
-            includes=("i",),
-            positive_examples=("p",),
-            target_precision=0.9,
-            target_recall=0.9,
-        ),
-    )
-)
+CATALOGUE = catalogue("funny")
 LLM = AnnotatorVersion("gemini", "flash", "rubric", 1, "abc")
 
 
