@@ -77,7 +77,7 @@ def plan(
     by_attribute = quotas(state, catalogue, settings, rng, expected)
     share = shares(state, expected, settings)
     vector = _taste(state, retriever.dim)
-    seen = state.seen if state else ()
+    seen = retriever.rows(state.seen if state else ())
     lanes = [Wanted(settings.k * (1 + settings.overfetch), newest=True)]
     lanes += [Wanted(n * settings.overfetch, attribute=attribute) for attribute, n in by_attribute.items()]
     if vector is not None:
@@ -85,7 +85,7 @@ def plan(
         lanes.append(Wanted(settings.k + left * settings.overfetch))  # the others may take k of them
     ranking = draws = None
     if crowd is not None and len(crowd):
-        ranking = crowd.rank(retriever.rows(seen), settings.k * settings.crowd_fetch, settings.lift_weight)
+        ranking = crowd.rank(seen, settings.k * settings.crowd_fetch, settings.lift_weight)
         lanes.append(Wanted(len(ranking.best), among=ranking.best))
     if crowd is not None:
         draws = np.random.Generator(np.random.PCG64(rng.getrandbits(64)))
@@ -116,9 +116,8 @@ def _taste(state: UserState | None, dim: int) -> Float32s | None:
 
 def offer(retriever: Retriever, plan: Plan, found: Found, settings: RetrievalSettings, crowd: Crowd | None) -> Offered:
     """Return what the lanes offer of what was found."""
-    lists = [np.array(hits.rows, np.int32) for hits in found.lanes]
-    rows, at = np.unique(np.concatenate(lists), return_inverse=True)
-    by_lane = np.split(at, np.cumsum([len(part) for part in lists])[:-1])
+    rows, at = np.unique(found.rows, return_inverse=True)
+    by_lane = np.split(at, found.bounds[1:-1])
     known = retriever.describe(rows)
     zeros = np.zeros(len(rows), np.float32)
     popularity, lift = plan.ranking.of(rows) if plan.ranking else (zeros, zeros)

@@ -64,10 +64,10 @@ def _retrieved(
 ) -> Retrieved:
     offered, filled = _filled(retriever, of, found, settings, crowd)
     fetched = of.request.lanes[0].k
-    while len(filled.members) < settings.k and len(found.lanes[0].rows) == fetched:
+    while len(filled.members) < settings.k and found.bounds[1] == fetched:
         fetched *= 4  # a few creators with many new videos must not leave the list short
         [more] = retriever.search([replace(of.request, lanes=[Wanted(fetched, newest=True)])], oldest_ms)
-        found = replace(found, lanes=(more.lanes[0], *found.lanes[1:]))
+        found = _with_first(more, found)
         offered, filled = _filled(retriever, of, found, settings, crowd)
     candidates = _candidates(retriever, of, offered, filled)
     deepest = max((pool.rungs[at] for pool, at in filled.members), default=RUNGS.index("newest"))
@@ -76,6 +76,17 @@ def _retrieved(
         quotas=of.quotas,
         removed=found.removed | filled.removed,
         fallback=RUNGS[deepest],
+    )
+
+
+def _with_first(more: Found, found: Found) -> Found:
+    """Return what was found with another first lane."""
+    first = int(found.bounds[1])
+    return Found(
+        rows=np.concatenate([more.rows, found.rows[first:]]),
+        scores=np.concatenate([more.scores, found.scores[first:]]),
+        bounds=np.append(0, found.bounds[1:] - first + len(more.rows)),
+        removed=found.removed,
     )
 
 

@@ -1,7 +1,8 @@
 """Restricted retrieval as lists ask for it, whatever answers: the snapshot in this process, or a table."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,11 @@ from schemas.attributes import Catalogue
 Float32s = npt.NDArray[np.float32]
 Int32s = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
+
+
+def no_rows() -> Int32s:
+    """Return an array of none."""
+    return np.empty(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Request:
-    """The lanes of one list.
+    """The lanes of one list, and the rows of videos that its user has seen (some may be there twice).
 
     A video's score is its cosine to `vector` (L2-normalised; None: 0) and, in the lane of an attribute,
     `probability_weight` times the logarithm of the student's p. `languages` None: all of them, and unknown ones.
@@ -37,7 +43,7 @@ class Request:
 
     vector: Float32s | None
     lanes: Sequence[Lane]
-    seen: Collection[str] = ()
+    seen: Int32s = field(default_factory=no_rows)
     languages: Collection[str] | None = None
     probability_weight: float = 0.0
 
@@ -50,16 +56,38 @@ class Hits:
     scores: list[float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
-    """Hits per lane, and how many videos each reason kept out of all lanes.
+    """Rows and their scores, lane after lane, each best first; and how many videos each reason kept out of all lanes.
 
-    In this order, each video for the first that holds: unavailable (taken down, or without a vector), policy (some
-    policy attribute is present or open), too_old, language, seen.
+    `bounds` [lanes + 1] say where a lane begins. The reasons are in this order, each video for the first that holds:
+    unavailable (taken down, or without a vector), policy (some policy attribute is present or open), too_old, language,
+    seen.
     """
 
-    lanes: tuple[Hits, ...]
+    rows: Int32s
+    scores: Float32s
+    bounds: npt.NDArray[np.int64]
     removed: dict[str, int]
+
+    @property
+    def lanes(self) -> tuple[Hits, ...]:
+        """What each lane found."""
+        return tuple(
+            Hits(self.rows[start:end].tolist(), self.scores[start:end].tolist())
+            for start, end in pairwise(self.bounds.tolist())
+        )
+
+
+def found_in(lanes: Sequence[tuple[Int32s, Float32s]], removed: dict[str, int]) -> Found:
+    """Return what was found in lanes, given as rows and scores."""
+    bounds = np.zeros(len(lanes) + 1, np.int64)
+    np.cumsum([len(rows) for rows, _ in lanes], out=bounds[1:])
+    if not lanes:
+        return Found(no_rows(), np.empty(0, np.float32), bounds, removed)
+    return Found(
+        np.concatenate([rows for rows, _ in lanes]), np.concatenate([scores for _, scores in lanes]), bounds, removed
+    )
 
 
 @dataclass(frozen=True)

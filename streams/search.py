@@ -9,9 +9,12 @@ import numpy.typing as npt
 
 from streams.compiled import CHUNK
 from streams.names import Int32s
-from streams.retriever import Float32s, Hits
+from streams.retriever import Float32s
 from streams.scan import ANY, Plan, Rows, cosines, newest, rank, scan
 from streams.vectors import to_codes
+
+Hits = tuple[Int32s, Float32s]
+"""Rows and their scores, best first."""
 
 NEWEST = -2
 AMONG = -3
@@ -38,10 +41,8 @@ class Query:
     among: Mapping[int, Int32s]
 
 
-def search(
-    rows: Rows, timeline: Int32s, present_counts: Sequence[int], queries: Sequence[Query]
-) -> list[tuple[Hits, ...]]:
-    """Return hits per lane of each query; `seen` and `timeline` are in order.
+def search(rows: Rows, timeline: Int32s, present_counts: Sequence[int], queries: Sequence[Query]) -> list[list[Hits]]:
+    """Return the hits of each lane of each query; `seen` and `timeline` are in order.
 
     Lanes fetch half as many again as they are asked for by the codes alone, which the whole vectors then put in order.
     """
@@ -60,14 +61,14 @@ def search(
     hits: dict[tuple[int, int], Hits] = {}
     for (i, at), start, size in zip(lanes, plan.heap_bounds.tolist(), sizes.tolist(), strict=False):
         end = start + min(size, queries[i].lanes[at][1])
-        hits[i, at] = Hits(found[start:end].tolist(), scores[start:end].tolist())
+        hits[i, at] = found[start:end], scores[start:end]
     for i, query in enumerate(queries):
         for at, (attribute, k) in enumerate(query.lanes):
             if attribute == NEWEST:
                 hits[i, at] = _newest(rows, plan, timeline, i, k)
             elif attribute == AMONG:
                 hits[i, at] = _newest(rows, plan, query.among[at], i, k)
-    return [tuple(hits[i, at] for at in range(len(query.lanes))) for i, query in enumerate(queries)]
+    return [[hits[i, at] for at in range(len(query.lanes))] for i, query in enumerate(queries)]
 
 
 def _newest(rows: Rows, plan: Plan, timeline: Int32s, request: int, k: int) -> Hits:
@@ -75,7 +76,7 @@ def _newest(rows: Rows, plan: Plan, timeline: Int32s, request: int, k: int) -> H
     found = found[: newest(rows, plan, request, timeline, found)]
     scores = np.empty(len(found), np.float32)
     cosines(rows.high, rows.low, rows.scales, plan.vectors[request], found, scores)
-    return Hits(found.tolist(), scores.tolist())
+    return found, scores
 
 
 def _groups(query: Query, present_counts: Sequence[int], rows: int) -> list[list[int]]:

@@ -17,7 +17,7 @@ from schemas.table import check_annotation, to_table
 from streams.compiled import CHUNK
 from streams.described import described
 from streams.names import Int32s, Names, grown, pack, pack_column
-from streams.retriever import Described, Float32s, Found, Lane, Request
+from streams.retriever import Described, Float32s, Found, Lane, Request, found_in
 from streams.scan import ANY, Rows, log_table, write_bits
 from streams.search import AMONG, NEWEST, Query, search
 from streams.timeline import Timeline
@@ -190,13 +190,13 @@ class Snapshot:
             self._eligible[: (count + 63) // 64], self._certified,
         )  # fmt: skip
         hits = search(rows, self._timeline.rows, self._certified_counts.tolist(), queries)
-        return [Found(lanes, self._removed(query)) for lanes, query in zip(hits, queries, strict=True)]
+        return [found_in(lanes, self._removed(query)) for lanes, query in zip(hits, queries, strict=True)]
 
     def _query(self, request: Request) -> Query:
         vector = np.zeros(self.dim, np.float32) if request.vector is None else request.vector
         if vector.shape != (self.dim,):
             raise ConfigurationError(f"a vector of {vector.shape} numbers, the snapshot's have {self.dim}")
-        seen = np.unique(self.rows(request.seen))
+        seen = np.unique(request.seen)
         spoken = np.full(len(self._eligible_by_language), request.languages is None)
         if request.languages is not None:
             numbers = self._language_names.find(pack(tuple(request.languages)))
@@ -394,7 +394,7 @@ def _compile(padded: int, catalogue: Catalogue) -> None:
     lanes.append(Lane(1, among=scratch.rows(["video"])))
     vector = np.ones(padded, np.float32)
     for oldest_ms in (0, 3):
-        scratch.search([Request(vector, lanes, ["video"], ["en"])], oldest_ms)
+        scratch.search([Request(vector, lanes, scratch.rows(["video"]), ["en"])], oldest_ms)
     scratch.view("video")
     scratch.video_ids([0])
     scratch.describe(scratch.uploaded_since(0))

@@ -81,9 +81,9 @@ class SnapshotEngine:
         self.memory_gb: float | None = resident_gb() - before
 
     def search(self, query: np.ndarray, attribute: str, seen: Seen) -> list[int]:
-        request = Request(query, [Lane(K, attribute)], seen.video_ids, {LANGUAGE})
+        request = Request(query, [Lane(K, attribute)], self._snapshot.rows(seen.video_ids), {LANGUAGE})
         [found] = self._snapshot.search([request], OLDEST_MS)
-        return found.lanes[0].rows
+        return found.rows.tolist()
 
 
 class LanceEngine:

@@ -77,7 +77,7 @@ def test_every_lane_finds_the_best_of_what_may_be_served(count: int, dim: int):
         Request(
             vector=videos.direction(seed),
             lanes=[Lane(50), *(Lane(20, attribute) for attribute in ATTRIBUTES), Lane(30, newest=True)],
-            seen=[f"v{i}" for i in seen],
+            seen=videos.snapshot.rows([f"v{i}" for i in seen]),
             languages=languages,
             probability_weight=WEIGHT,
         )
@@ -104,9 +104,16 @@ def test_without_a_vector_a_lane_is_ordered_by_p():
 def test_requests_are_answered_as_if_one_by_one():
     videos = Videos(5_000, 64, seed=2)
     requests = [
-        Request(videos.direction(i), [Lane(30), Lane(10, "funny"), Lane(10, "calm")], seen=[f"v{i}"]) for i in range(9)
+        Request(
+            videos.direction(i),
+            [Lane(30), Lane(10, "funny"), Lane(10, "calm")],
+            seen=videos.snapshot.rows([f"v{i}"]),
+        )
+        for i in range(9)
     ]
-    assert videos.snapshot.search(requests, 0) == [videos.snapshot.search([request], 0)[0] for request in requests]
+    for together, request in zip(videos.snapshot.search(requests, 0), requests, strict=True):
+        [alone] = videos.snapshot.search([request], 0)
+        assert (together.lanes, together.removed) == (alone.lanes, alone.removed)
 
 
 def test_what_is_removed_or_changed_is_so_for_the_next_search():

@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -48,8 +49,8 @@ def served(snapshot: Snapshot, oldest_ms: int = 0) -> list[int]:
     return sorted(found.lanes[0].rows)
 
 
-def removed(snapshot: Snapshot, oldest_ms: int = 0, **request) -> dict[str, int]:
-    [found] = snapshot.search([Request(None, [Lane(1, newest=True)], **request)], oldest_ms)
+def removed(snapshot: Snapshot, oldest_ms: int = 0, seen: Sequence[str] = (), **request) -> dict[str, int]:
+    [found] = snapshot.search([Request(None, [Lane(1, newest=True)], snapshot.rows(seen), **request)], oldest_ms)
     return found.removed
 
 
