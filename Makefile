@@ -5,7 +5,7 @@ REAL ?= ../shared/data
 LLM_PRECISION ?= 0.85
 LLM_RECALL ?= 0.78
 
-.PHONY: help install demo demo-real test test-faults soak test-kafka check student asyncapi openapi clean eval-retrieval \
+.PHONY: help install demo demo-real test test-faults test-ui soak test-kafka check student asyncapi openapi clean eval-retrieval \
 	bench-budget bench-cascade bench-llm-outage bench-retrieval bench-review bench-session bench-states bench-store bench-student bench-swap
 
 help:  ## list the targets
@@ -27,10 +27,17 @@ demo-real: install  ## the same with the real KuaiRand watch log in REAL (defaul
 	$(BIN)/vibestream demo --real $(REAL)
 
 test: install  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/faults
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/faults --ignore tests/ui
 
 test-faults: install  ## kill, freeze, restart, scale, cut off and poison the workers under load; a table at the end
 	$(BIN)/python -m pytest tests/faults
+
+CHROMIUM := /usr/bin/chromium
+$(CHROMIUM):
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null
+
+test-ui: install $(CHROMIUM)  ## the page in Chromium over a running platform; leaves pictures of every view in build/screens
+	$(BIN)/python -m pytest tests/ui
 
 EVENTS ?= 1000000
 KILLS ?= 50

@@ -92,4 +92,4 @@ def _drawn(series: Series, placed: Points, right: float) -> list[str]:
 
 
 def _tick(value: float) -> str:
-    return f"{value:.3g}"
+    return f"{value:,.4g}"

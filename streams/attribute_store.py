@@ -1,7 +1,7 @@
 """All attributes, spread over shards: one table each, one writer each."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -67,6 +67,11 @@ class AttributeStore:
         """Yield the newest version of every shard; see AttributeTable.read."""
         for table in self.tables.values():
             yield from table.read(columns)
+
+    def find(self, video_id: str) -> dict[str, Any] | None:
+        """Return the row of a video; see AttributeTable.find."""
+        table = self.tables.get(shard_of(video_id, self.shards))
+        return None if table is None else table.find(video_id)
 
     def rows(self) -> Rows:
         """Count rows, distinct videos and removed videos.

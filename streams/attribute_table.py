@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 from uuid import uuid4
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from lancedb.table import Table
 
 from schemas.attributes import Catalogue
@@ -184,6 +185,23 @@ class AttributeTable:
         for batch in self._batches(dataset, present):
             whole = with_nulls(batch, wanted)
             yield whole if columns is None else whole.select(list(columns))
+
+    def find(self, video_id: str) -> dict[str, Any] | None:
+        """Return the row of a video by column, without its vector; None if there is none.
+
+        Raises:
+            StoreUnavailable: the table can't be read.
+
+        """
+        columns = [name for name in self._schema.names if name != "vector"]
+
+        def rows() -> list[dict[str, Any]]:
+            dataset: Any = self._table.to_lance()
+            present = [name for name in columns if name in dataset.schema.names]
+            return dataset.to_table(columns=present, filter=pc.field(KEY) == video_id).to_pylist()
+
+        found = self._calls.run("read", rows)
+        return {**dict.fromkeys(columns), **found[0]} if found else None
 
     @contextmanager
     def kept(self) -> Generator[tuple[pa.Schema, Iterator[pa.RecordBatch]]]:

@@ -26,6 +26,7 @@ from topology.commands import (
     store,
     student,
     topics,
+    ui,
     worker,
 )
 from topology.hiding import hide_secrets, without_secrets
@@ -41,6 +42,7 @@ _COMMANDS = (
     http,
     replay,
     demo,
+    ui,
     store,
     audit,
     explain,

@@ -30,6 +30,8 @@ REPLAYS_HEADER = "vibestream-replays"
 """How often a record has been sent again, as decimal digits."""
 ORIGIN_HEADER = "vibestream-origin"
 """Where the record lay when it was refused for the first time."""
+MAX_REPLAYS = 3
+"""What came back so often is not sent again unless somebody insists."""
 
 # What is sent again but not yet marked when the broker goes away is sent twice; the effects are idempotent.
 _BATCH = 500

@@ -15,7 +15,7 @@ from topology.topics import SESSION_CANDIDATES
 
 log = logging.getLogger(__name__)
 
-_FALLBACKS: dict[Fallback, str] = {
+FALLBACKS: dict[Fallback, str] = {
     "none": "none was needed",
     "any_attribute": "videos with another of the list's attributes",
     "uncertain": "videos that only probably have the attribute, or without a certificate",
@@ -23,6 +23,7 @@ _FALLBACKS: dict[Fallback, str] = {
     "popular": "what is popular",
     "newest": "the newest videos",
 }
+"""What filled the last places of a list, in words."""
 _PARTS = {"probability": "log p"}
 
 
@@ -59,7 +60,7 @@ def describe(made: SessionCandidates) -> str:
             f"satisfaction   {made.labeler or 'unknown'}",
             f"places asked   {_counts(made.quotas)}",
             f"places filled  {_counts(lanes)}",
-            f"last resort    {_FALLBACKS[made.fallback]}",
+            f"last resort    {FALLBACKS[made.fallback]}",
             f"removed        {_counts(made.removed)}",
             "",
             *(

@@ -107,6 +107,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     http_host: Annotated[str, Meta(min_length=1, description="the metrics port's address; 0.0.0.0: every one")] = (
         "127.0.0.1"
     )
+    reports: Annotated[
+        str, Meta(min_length=1, description="folder of `vibestream evaluate --json` files, for the page")
+    ] = ".data/reports"
     http_token: Annotated[str, Meta(pattern=r"^[!-~]*$", description="what clients must send as a bearer token")] = ""
 
     def __repr__(self) -> str:

@@ -79,3 +79,15 @@ def test_writers_of_all_shards_that_overlap_store_no_video_twice(tmp_path):
 
     assert sum(changed) == 80
     assert open_store(tmp_path, 2).rows() == (80, 80, 0)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_video_is_found_by_an_id_that_needs_quoting(tmp_path, shards):
+    store = open_store(tmp_path, shards)
+    upsert(store, annotation("it's"), annotation("other"))
+
+    found = store.find("it's")
+
+    assert found is not None
+    assert (found["video_id"], found["status"], "vector" in found) == ("it's", "final", False)
+    assert store.find("' OR 1=1 --") is None

@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
 
     replayed = actions.add_parser("replay", parents=[chosen], help="send the records to their topics again")
     replayed.add_argument(
-        "--max-replays", type=natural, default=3, metavar="N", help="skip what was replayed so often (default 3)"
+        "--max-replays", type=natural, metavar="N", help="skip what was replayed so often (default 3)"
     )
     replayed.set_defaults(command=_replay)
 
@@ -72,14 +72,14 @@ def _show(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _replay(options: argparse.Namespace, settings: Settings) -> int:
-    from topology.dead_letters import replay, replays
+    from topology.dead_letters import MAX_REPLAYS, replay, replays
     from topology.producer import ConfirmedProducer
 
-    chosen = _chosen(options, settings)
-    due = [letter for letter in chosen if replays(letter) < options.max_replays]
+    chosen, most = _chosen(options, settings), options.max_replays or MAX_REPLAYS
+    due = [letter for letter in chosen if replays(letter) < most]
     for letter in chosen:
-        if replays(letter) >= options.max_replays:
-            print(f"skipped {letter.origin}: replayed {replays(letter)} times, --max-replays {options.max_replays}")
+        if replays(letter) >= most:
+            print(f"skipped {letter.origin}: replayed {replays(letter)} times, --max-replays {most}")
     if not _confirmed(options, "replay", len(due)):
         return 1
     producer = ConfirmedProducer(settings)

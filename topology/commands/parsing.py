@@ -25,6 +25,14 @@ def natural(text: str) -> int:
     return value
 
 
+def port(text: str) -> int:
+    """Return a port number; 0 lets the system choose."""
+    value = int(text)
+    if not 0 <= value <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
+    return value
+
+
 def positive(text: str) -> float:
     """Return a number above 0."""
     value = float(text)
