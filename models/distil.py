@@ -19,6 +19,7 @@ from models.distil_formats import Source
 from models.distil_metrics import measure, measure_heldout
 from models.distil_rows import Rows
 from models.student import Scores, score_texts
+from models.tokens import Tokens
 from schemas.attributes import Catalogue
 from schemas.errors import ConfigurationError
 
@@ -196,7 +197,7 @@ def score(model: bytes, tokenizer: Tokenizer, texts: Sequence[str]) -> Scores:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return score_texts(session, tokenizer, texts, _BATCH)
+    return score_texts(session, Tokens(tokenizer), texts, _BATCH)
 
 
 def next_version(out: Path, name: str) -> int:

@@ -1,5 +1,6 @@
 """What the student reads of a video: one text, then token ids."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -38,16 +39,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     width are folded. The pieces are counted here because the trainers of `tokenizers` break ties by hash, so that no
     two runs agree.
     """
-    normalizer = normalizers.Sequence(
-        [
-            normalizers.NFKD(),
-            normalizers.StripAccents(),
-            normalizers.NFC(),
-            normalizers.Lowercase(),
-            normalizers.Replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"),
-        ]
-    )
-    splitter = pre_tokenizers.Split(Regex(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+|[^\w\s]"), "removed", invert=True)
+    normalizer, splitter = _normalizer(), _splitter()
     words = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
     letters = Counter(letter for word in words for letter in word)
     endings = Counter(f"##{word[-n:]}" for word in words for n in range(2, 7) if len(word) > n)
@@ -60,6 +52,36 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = splitter
     return tokenizer
+
+
+def _normalizer() -> normalizers.Normalizer:
+    return normalizers.Sequence(
+        [
+            normalizers.NFKD(),
+            normalizers.StripAccents(),
+            normalizers.NFC(),
+            normalizers.Lowercase(),
+            normalizers.Replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"),
+        ]
+    )
+
+
+def _splitter() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Split(Regex(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+|[^\w\s]"), "removed", invert=True)
+
+
+def splits_at_spaces(tokenizer: Tokenizer) -> bool:
+    """Tell whether a text's tokens are those of its words between spaces, one after the other.
+
+    That holds for the tokenizers of `train_tokenizer`: nothing they fold or split reaches over a space, and they add
+    nothing at the ends. Of others it is not known.
+    """
+    own = Tokenizer(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]", max_input_chars_per_word=40))
+    own.normalizer, own.pre_tokenizer = _normalizer(), _splitter()
+    ours, theirs = json.loads(own.to_str()), json.loads(tokenizer.to_str())
+    for one in (ours, theirs):
+        del one["model"]["vocab"], one["truncation"]
+    return ours == theirs
 
 
 def _frequent(counts: Counter[str]) -> list[str]:

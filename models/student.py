@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from models.bundle import Bundle, load_bundle
 from models.cascade import BandLimits
-from models.features import load_tokenizer, pad, tokenize
+from models.features import load_tokenizer
+from models.tokens import Tokens, padded
+from models.verdicts import Verdicts
 from schemas.annotation import StudentVersion
 from schemas.attributes import Catalogue
 from schemas.errors import BundleError, ConfigurationError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-    from tokenizers import Tokenizer
 
 Provider = Literal["cpu", "cuda"]
 
@@ -55,9 +56,10 @@ class Student:
         self.dim = manifest.dim
         self.bands: Mapping[str, BandLimits] = {name: limits[name] for name in catalogue.ids}
         self.certified = frozenset(attribute.id for attribute in manifest.attributes if attribute.certified)
+        self.verdicts = Verdicts(self.bands, self.ids, self.certified)
         thresholds = {attribute.id: attribute.threshold for attribute in manifest.attributes}
         self.thresholds: Mapping[str, float] = {name: thresholds[name] for name in catalogue.ids}
-        self._tokenizer = load_tokenizer(bundle.tokenizer, manifest.max_tokens)
+        self._tokens = Tokens(load_tokenizer(bundle.tokenizer, manifest.max_tokens))
         self._columns = [order.index(name) for name in catalogue.ids]
         self._session = session
         self._batch = batch
@@ -94,14 +96,15 @@ class Student:
             BundleError: the model gave NaN or infinity.
 
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._score, tuple(texts))
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self.score_now, tuple(texts))
 
     def close(self) -> None:
         """End the thread; what it is scoring is finished first."""
         self._thread.shutdown()
 
-    def _score(self, texts: Sequence[str]) -> Scores:
-        scores = score_texts(self._session, self._tokenizer, texts, self._batch)
+    def score_now(self, texts: Sequence[str]) -> Scores:
+        """Do the same in this thread."""
+        scores = score_texts(self._session, self._tokens, texts, self._batch)
         probability, embedding = scores.probability[:, self._columns], scores.embedding
         if not (np.isfinite(probability).all() and np.isfinite(embedding).all()):
             raise BundleError(f"student {self.version.name} {self.version.version} gave NaN or infinity; distil again")
@@ -109,7 +112,7 @@ class Student:
 
     def _check_golden(self, bundle: Bundle) -> None:
         golden = bundle.manifest.golden
-        got = self._score(golden.texts).probability
+        got = self.score_now(golden.texts).probability
         expected = np.asarray(golden.probability, np.float32)[:, self._columns]
         difference = float(np.abs(got - expected).max())
         if difference > _GOLDEN_TOLERANCE:
@@ -119,16 +122,16 @@ class Student:
             )
 
 
-def score_texts(session: "InferenceSession", tokenizer: "Tokenizer", texts: Sequence[str], batch: int) -> Scores:
+def score_texts(session: "InferenceSession", tokens: Tokens, texts: Sequence[str], batch: int) -> Scores:
     """Score texts with a bundle's model, all its attributes, `batch` texts of similar length at a time."""
     attributes, dim = (output.shape[1] for output in session.get_outputs())
     probability = np.empty((len(texts), attributes), np.float32)
     embedding = np.empty((len(texts), dim), np.float16)
-    rows = tokenize(tokenizer, texts)
-    by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    rows = tokens.rows(texts)
+    by_length = np.argsort(np.fromiter(map(len, rows), np.int64, len(rows)), kind="stable").tolist()
     for start in range(0, len(rows), batch):
         chosen = by_length[start : start + batch]
-        ids, mask = pad([rows[i] for i in chosen])
+        ids, mask = padded([rows[i] for i in chosen])
         p, vector = session.run(["probability", "vector"], {"ids": ids, "mask": mask})
         probability[chosen] = np.asarray(p)
         embedding[chosen] = np.asarray(vector)

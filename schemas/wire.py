@@ -11,6 +11,11 @@ T = TypeVar("T", bound=msgspec.Struct)
 encode = msgspec.json.Encoder().encode
 
 
+def encode_with(record: msgspec.Struct, name: str, value: bytes) -> bytes:
+    """Return the JSON of `record` with one field more, whose value is JSON already and which `record` leaves out."""
+    return b'%b,"%b":%b}' % (encode(record)[:-1], name.encode(), value)
+
+
 class Decoder(Generic[T]):
     """Decodes and validates one type of record; unknown fields are ignored."""
 

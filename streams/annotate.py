@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 
-from models.cascade import decide
 from models.features import upload_text
 from models.student import Student
 from monitoring import metrics
-from schemas.annotation import Annotation, ReviewRequest
+from schemas.annotation import Annotation
 from schemas.events import VideoUpload
-from schemas.wire import encode
+from schemas.wire import encode, encode_with
 from streams.clock import now_ms
 from streams.record import Effects, Message, Record
 from streams.stage import Item, Stage
 from streams.students import LiveStudent
 from streams.uploads import TakeDown, UploadDecoder, content_ms
+
+# A ReviewRequest, made of parts that are JSON already.
+_REQUEST = b'{"schema_version":1,"upload":%b,"annotation":%b,"attributes":%b}'
 
 
 class AnnotateStage(Stage[VideoUpload | TakeDown]):
@@ -39,52 +41,50 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
         """Annotate the newest content of each video in the run."""
         newest: dict[str, Item[VideoUpload | TakeDown]] = {}
         for item in items:
-            known = newest.get(item.event.video_id)
-            if known is None or content_ms(item.record, item.event) >= content_ms(known.record, known.event):
+            known = newest.setdefault(item.event.video_id, item)
+            if known is not item and content_ms(item.record, item.event) >= content_ms(known.record, known.event):
                 newest[item.event.video_id] = item
         uploads = [(item.record, item.event) for item in newest.values() if isinstance(item.event, VideoUpload)]
-        annotations = [
-            _removed(item.record, item.event) for item in newest.values() if isinstance(item.event, TakeDown)
-        ]
-        requests: list[ReviewRequest] = []
+        removed = [(item.record, item.event) for item in newest.values() if isinstance(item.event, TakeDown)]
         texts = [upload_text(upload) for _, upload in uploads]
         student = self._students.current
         scores = await student.score(texts)
         self._students.observe(texts, student, scores)
-        for (record, upload), probability, embedding in zip(uploads, scores.probability, scores.embedding, strict=True):
-            attributes = decide(probability, student.bands, student.ids, student.certified)
-            uncertain = tuple(name for name, score in attributes.items() if score.label is None)
+        annotations = [
+            Message(self._annotations, record.key, encode(_removed(record, event))) for record, event in removed
+        ]
+        requests: list[Message] = []
+        now, size, vectors = now_ms(), 2 * student.dim, scores.embedding.tobytes()
+        for at, ((record, upload), verdict) in enumerate(
+            zip(uploads, student.verdicts.of(scores.probability), strict=True)
+        ):
+            uncertain = verdict.uncertain
             annotation = Annotation(
                 schema_version=1,
                 video_id=upload.video_id,
                 status="provisional" if uncertain else "final",
                 received_at_ms=record.timestamp_ms,
-                annotated_at_ms=now_ms(),
+                annotated_at_ms=now,
                 creator_id=upload.creator_id,
                 uploaded_at_ms=upload.uploaded_at_ms,
                 language=upload.language,
                 duration_ms=upload.duration_ms,
-                attributes=attributes,
-                embedding=embedding.tobytes(),
+                embedding=vectors[at * size : (at + 1) * size],
                 student=student.version,
             )
-            annotations.append(annotation)
+            value = encode_with(annotation, "attributes", verdict.attributes)
+            annotations.append(Message(self._annotations, record.key, value))
             if uncertain:
-                requests.append(
-                    ReviewRequest(schema_version=1, upload=upload, annotation=annotation, attributes=uncertain)
-                )
+                request = _REQUEST % (encode(upload), value, verdict.uncertain_json)
+                requests.append(Message(self._review_requests, record.key, request))
 
         def confirm() -> None:
-            for annotation in annotations:
-                metrics.ANNOTATED.labels(annotation.source, annotation.status).inc()
+            final = len(uploads) - len(requests)
+            for status, count in (("removed", len(removed)), ("provisional", len(requests)), ("final", final)):
+                if count:
+                    metrics.ANNOTATED.labels("student", status).inc(count)
 
-        return Effects(
-            messages=[
-                *(Message(self._annotations, a.video_id.encode(), encode(a)) for a in annotations),
-                *(Message(self._review_requests, r.upload.video_id.encode(), encode(r)) for r in requests),
-            ],
-            confirm=confirm,
-        )
+        return Effects(messages=annotations + requests, confirm=confirm)
 
     async def close(self) -> None:
         """Free the student."""

@@ -92,11 +92,14 @@ class ConfirmedProducer:
 def _enqueue(producer: Producer, message: Message, report: Any) -> None:
     while True:
         try:
-            producer.produce(
-                message.topic, message.value, message.key,
-                partition=-1 if message.partition is None else message.partition,
-                headers=list(message.headers), on_delivery=report,
-            )  # fmt: skip
+            if message.headers or message.partition is not None:
+                producer.produce(
+                    message.topic, message.value, message.key,
+                    partition=-1 if message.partition is None else message.partition,
+                    headers=list(message.headers), on_delivery=report,
+                )  # fmt: skip
+            else:  # most records; an empty list of headers alone costs half as much as all the rest
+                producer.produce(message.topic, message.value, message.key, on_delivery=report)
             return
         except BufferError:
             producer.poll(0.1)
