@@ -6,7 +6,8 @@ LLM_PRECISION ?= 0.85
 LLM_RECALL ?= 0.78
 
 .PHONY: help install demo demo-real test test-faults test-ui soak test-kafka check student asyncapi openapi clean eval-retrieval \
-	bench-budget bench-cascade bench-llm-outage bench-retrieval bench-review bench-session bench-states bench-store bench-student bench-swap
+	bench-budget bench-cascade bench-ingest bench-llm-outage bench-retrieval bench-review bench-session bench-states \
+	bench-store bench-student bench-swap
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -84,6 +85,11 @@ bench-budget: install  ## a third of the money that the LLM would cost, spent by
 bench-retrieval: install  ## the snapshot against LanceDB, faiss and DuckDB over a million videos; ROWS= for fewer
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,bench]'
 	$(BIN)/python -m tests.benchmarks.retrieval --rows $(or $(ROWS),1000000)
+
+bench-ingest: install  ## uploads to annotations: ours, a bare loop, quixstreams, bytewax, Faust; texts from REAL if there
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,demo,bench]'
+	$(BIN)/python -m pip install --quiet --no-deps quixstreams==3.28.1
+	$(BIN)/python -m tests.benchmarks.ingest --real $(REAL)
 
 bench-store: install  ## rows a second into the attribute store, one shard against two; one line of JSON
 	$(BIN)/python -m tests.benchmarks.store_shards
