@@ -7,6 +7,7 @@ again, by name or by its mark, and neither asks nor pays twice. Answers go to th
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from models.gemini_failure import REQUEST_ERRORS, of_error
 from models.isolation import grouped
 from models.llm_budget import Budget, Reservation
 from models.llm_cache import content_key, keep, recall
-from models.llm_outcome import NOTHING, Park, Permanent, Replied, Retry, Usage
+from models.llm_outcome import NOTHING, Park, Permanent, Replied, RequestOutcome, Retry, Usage
 from models.llm_state import LlmState
 from schemas.annotation import AnnotatorVersion
 from schemas.attributes import Catalogue
@@ -32,8 +33,11 @@ from schemas.errors import AnnotatorUnavailable
 log = logging.getLogger(__name__)
 
 _DONE = ("JOB_STATE_SUCCEEDED", "JOB_STATE_PARTIALLY_SUCCEEDED")
-_FAILED = ("JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED")
+_NEVER_RAN = "JOB_STATE_FAILED"
+_FAILED = (_NEVER_RAN, "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED")
 _FAILED_POLLS = 20
+# A job is done within a day and expires after two; the third is for whoever has to start this process again.
+_JOB_TERM_S = 72 * 3_600.0
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,8 @@ class BulkAnnotator:
 
     async def _submit(self, groups: Sequence[Sequence[Question]], room: int) -> dict[bytes, str]:
         most = [self._gemini.most(group, room) for group in groups]
-        bound = Usage(sum(one.input_tokens for one in most), sum(one.output_tokens for one in most))
-        reservation = await self._budget.reserve(bound)
+        bound = sum(most, NOTHING)
+        reservation = await self._budget.reserve(bound, _JOB_TERM_S)
         if reservation is None and len(groups) > 1:  # the money may do for a smaller job
             middle = len(groups) // 2
             return await self._submit(groups[:middle], room) | await self._submit(groups[middle:], room)
@@ -137,7 +141,10 @@ class BulkAnnotator:
         name = job.name or await self._create(job)
         done = await self._wait(name)
         if done is None or done.state not in _DONE:
-            await self._budget.release(reservation)
+            if done is not None and done.state == _NEVER_RAN:
+                await self._budget.release(reservation)
+            else:  # some of it may have been answered and billed, and nobody tells
+                await self._budget.settle(reservation, None, {})
             self._jobs.remove(job)
             reason = "is gone" if done is None else f"ended as {done.state}: {done.error.message if done.error else ''}"
             log.warning("batch job %s %s", name, reason)
@@ -194,30 +201,36 @@ class BulkAnnotator:
             await asyncio.sleep(self._pace.poll_s)
 
     def _read(self, job: Job, replies: Sequence[types.InlinedResponse]) -> tuple[dict[bytes, bytes], Usage]:
-        """Return what is to be kept, and the bill. Replies come in any order; their number says what they reply to."""
+        """Return what is to be kept, and the bill. Replies come in any order; their number says what they reply to.
+
+        A request of which nothing is known, or not what it used, may have been billed up to its bound.
+        """
         kept: dict[bytes, bytes] = {}
-        into = out = 0
-        numbers = [(reply.metadata or {}).get("request", "") for reply in replies]
-        requests = {str(number): request for number, request in enumerate(job.requests)}
-        for number, reply in zip(numbers, replies, strict=True):
-            request = requests.get(number)
-            if request is None or numbers.count(number) > 1 or reply.response is None:
-                continue
-            call = read_response(reply.response, request.asked)
-            count(call)
-            usage = call.usage or NOTHING
-            into, out = into + usage.input_tokens, out + usage.output_tokens
-            match call.outcome:
-                case Replied(answers):
-                    for i, answer in answers.items():
-                        kept[self._key(request.questions[i])] = keep(answer)
-                case Permanent(reason=reason) if len(request.asking) == 1:
-                    kept[self._key(request.questions[0])] = keep(Declined(reason))
-                case Retry(reason=reason) if len(request.asking) == 1 and job.room > 1:  # its second try
-                    kept[self._key(request.questions[0])] = keep(Declined(reason))
-                case _:
-                    pass
-        return kept, Usage(into, out)
+        numbers = Counter((reply.metadata or {}).get("request", "") for reply in replies)
+        by_number = {(reply.metadata or {}).get("request", ""): reply for reply in replies}
+        bill = NOTHING
+        for number, request in enumerate(job.requests):
+            reply = by_number.get(str(number)) if numbers[str(number)] == 1 else None
+            if reply is not None and reply.error is not None and reply.response is None:
+                continue  # it failed, which costs nothing
+            call = read_response(reply.response, request.asked) if reply and reply.response else None
+            known = call.usage if call is not None else None
+            bill += known or self._gemini.most(request.questions, job.room)
+            if call is not None:
+                count(call)
+                kept |= self._kept(call.outcome, request, last=job.room > 1)
+        return kept, bill
+
+    def _kept(self, outcome: RequestOutcome, request: Request, *, last: bool) -> dict[bytes, bytes]:
+        match outcome:
+            case Replied(answers):
+                return {self._key(request.questions[i]): keep(answer) for i, answer in answers.items()}
+            case Permanent(reason=reason) if len(request.asking) == 1:
+                return {self._key(request.questions[0]): keep(Declined(reason))}
+            case Retry(reason=reason) if len(request.asking) == 1 and last:
+                return {self._key(request.questions[0]): keep(Declined(reason))}
+            case _:
+                return {}
 
 
 async def _all(work: Any) -> list[dict[bytes, str]]:

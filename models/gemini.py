@@ -221,7 +221,11 @@ def _usage(reported: types.GenerateContentResponseUsageMetadata | None) -> Usage
     if reported is None:
         return None
     thoughts = reported.thoughts_token_count or 0
-    return Usage(reported.prompt_token_count or 0, (reported.candidates_token_count or 0) + thoughts)
+    return Usage(
+        reported.prompt_token_count or 0,
+        (reported.candidates_token_count or 0) + thoughts,
+        min(reported.cached_content_token_count or 0, reported.prompt_token_count or 0),
+    )
 
 
 def count(call: Call) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from models.llm_cost import Estimate, Price
 from models.llm_outcome import Usage
 from models.llm_pacing import Pacing
-from models.llm_state import LlmState, Spending
+from models.llm_state import REQUEST_TERM_S, Limits, LlmMemory, Spending
 from monitoring import metrics
 
 log = logging.getLogger(__name__)
@@ -19,14 +18,6 @@ _ALARMS = (50, 80, 100)
 _HOUR_S, _DAY_S = 3_600.0, 86_400.0
 # Requests of another worker settle without telling us.
 _LOOK_AGAIN_S = 1.0
-
-
-@dataclass(frozen=True)
-class Limits:
-    """US dollars per day and per hour (UTC); infinity for no limit."""
-
-    usd_per_day: float = math.inf
-    usd_per_hour: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class Budget:
     """
 
     def __init__(
-        self, state: LlmState, price: Price, limits: Limits | None = None, clock: Callable[[], float] = time.time
+        self, state: LlmMemory, price: Price, limits: Limits | None = None, clock: Callable[[], float] = time.time
     ) -> None:
         """`clock` gives epoch seconds."""
         self.price = price
@@ -56,20 +47,19 @@ class Budget:
         self._alarmed: dict[str, tuple[float, int]] = {}
         self.pacing = Pacing(clock)
 
-    async def reserve(self, most: Usage) -> Reservation | None:
+    async def reserve(self, most: Usage, term_s: float = REQUEST_TERM_S) -> Reservation | None:
         """Set aside what the request costs at most; None if the budget of this hour or day does not have it.
 
-        Where only the reservations of requests under way are in its way, wait for them.
+        If nobody settles it within `term_s` seconds, what was likely is charged until somebody does. Where only the
+        reservations of requests under way are in its way, wait for them.
         """
         worst, likely = self.price.usd(most), self.price.usd(self.estimate.likely(most))
         while True:
             self._settled.clear()
-            reserved = await self._state.reserve(
-                worst, likely, lambda spent: self._room(spent) >= spent.reserved + worst
-            )
+            reserved = await self._state.reserve(worst, likely, self._limits, term_s)
             if isinstance(reserved, int):
                 return Reservation(reserved, most)
-            if self._room(reserved) < worst:
+            if self._limits.left(reserved) < worst:
                 self._alarm(reserved, refused=True)
                 return None
             try:
@@ -104,9 +94,6 @@ class Budget:
         minutes_left = [(length - now % length) / 60 for length in (_HOUR_S, _DAY_S)]
         left = (self._limits.usd_per_hour - spending.hour, self._limits.usd_per_day - spending.day)
         return max(0.0, min(usd / minutes for usd, minutes in zip(left, minutes_left, strict=True)))
-
-    def _room(self, spending: Spending) -> float:
-        return min(self._limits.usd_per_hour - spending.hour, self._limits.usd_per_day - spending.day)
 
     def _alarm(self, spending: Spending, *, refused: bool) -> None:
         now = self._clock()

@@ -16,14 +16,17 @@ _MILLION = 1_000_000
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars per token."""
+    """US dollars per token; without a price for input that the service had cached, it costs what all input costs."""
 
     input: float
     output: float
+    cached: float | None = None
 
     def usd(self, usage: Usage) -> float:
         """Return the price of so many tokens."""
-        return usage.input_tokens * self.input + usage.output_tokens * self.output
+        cached = self.input if self.cached is None else self.cached
+        fresh = usage.input_tokens - usage.cached_tokens
+        return fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output
 
 
 def price_of(model: str, stated: str = "") -> Price:
@@ -45,16 +48,19 @@ def price_of(model: str, stated: str = "") -> Price:
             ) from error
         return Price(into / _MILLION, out / _MILLION)
     thousand = PricedUsage(input_tokens=1_000, output_tokens=1_000)
+    thousand_cached = PricedUsage(input_tokens=1_000, cache_read_tokens=1_000)
+    name, now = model.rpartition("/")[2], datetime.now(UTC)
     try:
-        found = calc_price(
-            thousand, model.rpartition("/")[2], provider_id="google", genai_request_timestamp=datetime.now(UTC)
+        found, again = (
+            calc_price(usage, name, provider_id="google", genai_request_timestamp=now)
+            for usage in (thousand, thousand_cached)
         )
     except LookupError as error:
         raise ConfigurationError(
             f"VIBESTREAM_GEMINI_MODEL={model!r}: its price is not known; set VIBESTREAM_LLM_PRICE to the dollars per"
             " million tokens, input/output, such as 0.30/2.50"
         ) from error
-    return Price(float(found.input_price) / 1_000, float(found.output_price) / 1_000)
+    return Price(*(float(usd) / 1_000 for usd in (found.input_price, found.output_price, again.input_price)))
 
 
 class Estimate:

@@ -13,10 +13,19 @@ AnswerFault = Literal["cut_off", "malformed", "missing"]
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens as they are billed; thoughts are output."""
+    """Tokens as they are billed; thoughts are output. `cached_tokens` are those of the input that cost less."""
 
     input_tokens: int
     output_tokens: int
+    cached_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Return the tokens of both."""
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
 
 
 NOTHING = Usage(0, 0)

@@ -89,10 +89,18 @@ class Annotation(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def seq(self) -> int:
-        """Order among the annotations of this video, 63 bits: content time, status, student version, prompt version."""
+        """Order among the annotations of this video, 63 bits: content time, status, student version, prompt version.
+
+        A provisional one has no prompt; where its guarantee was withdrawn it stands above the first one all the same.
+        """
         student = self.student.version if self.student else 0
-        prompt = self.annotator.prompt_version if self.annotator else 0
+        prompt = self.annotator.prompt_version if self.annotator else int(self.guarantee is False)
         return self.content_ms << 21 | _RANK[self.status] << 19 | student << 8 | prompt
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the first about this content: the student's, before review had its say."""
+        return self.source == "student" and self.status != "removed" and self.guarantee is not False
 
 
 class ReviewRequest(Struct, frozen=True, kw_only=True):

@@ -56,7 +56,7 @@ class StoreStage(Stage[Annotation]):
                 raise written
             metrics.STORED_ROWS.inc(written)
         metrics.STORE_FRAGMENTS.set(sum(writer.fragments for writer in self._writers.values()))
-        return Effects(visible_ms=[item.event.received_at_ms for item in items if _first(item.event)])
+        return Effects(visible_ms=[item.event.received_at_ms for item in items if item.event.first])
 
     async def close(self) -> None:
         """Finish the compactions under way and stop the threads.
@@ -69,8 +69,3 @@ class StoreStage(Stage[Annotation]):
         for result in closed:
             if result is not None:
                 raise result
-
-
-def _first(annotation: Annotation) -> bool:
-    """Tell whether this annotation is a video's first: the LLM's comes after the student's."""
-    return annotation.source == "student" and annotation.status != "removed"

@@ -10,10 +10,10 @@ import msgspec
 from models.annotator import Annotator, Answered, Outcome, Question
 from models.bulk import BulkAnnotator, BulkPace
 from models.llm_annotator import LlmAnnotator, Pace
-from models.llm_budget import Budget, Limits
+from models.llm_budget import Budget
 from models.llm_cache import merge
 from models.llm_cost import Price, price_of
-from models.llm_state import LlmState
+from models.llm_state import Limits, LlmState
 from schemas.attributes import Catalogue, load_catalogue
 from schemas.errors import ConfigurationError, InvalidRecord
 from schemas.events import VideoUpload

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from models.gemini import ApiKey, Gemini, VertexAi
 from models.llm_annotator import LlmAnnotator, Pace
-from models.llm_budget import Budget, Limits
+from models.llm_budget import Budget
 from models.llm_cache import merge
 from models.llm_cost import price_of
-from models.llm_state import LlmState
+from models.llm_state import Limits, LlmState
 from schemas.attributes import Catalogue
 from topology.settings import Settings
 

@@ -26,11 +26,11 @@ from models.bundle import default_bundle
 from models.cascade import decide
 from models.gemini import ApiKey, Gemini
 from models.goemotions import LABELS, read_goemotions
-from models.llm_budget import Budget, Limits
+from models.llm_budget import Budget
 from models.llm_cache import merge
 from models.llm_cost import price_of
 from models.llm_outcome import Usage
-from models.llm_state import LlmState
+from models.llm_state import Limits, LlmState
 from models.student import Student
 from schemas.attributes import Catalogue, load_catalogue
 from schemas.events import VideoUpload

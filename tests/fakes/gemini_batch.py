@@ -98,4 +98,7 @@ def _answer(server: BatchServer, one: Json) -> Json:
     if mode == "lost":
         return {"response": {}, "metadata": {}}
     prompt = (len(message) + len(json.dumps(one["request"].get("systemInstruction", "")))) // 4
-    return {"response": _reply(message, mode, prompt), "metadata": one["metadata"]}
+    reply = _reply(message, "ok" if mode == "no_usage" else mode, prompt)
+    if mode == "no_usage":
+        del reply["usageMetadata"]
+    return {"response": reply, "metadata": one["metadata"]}

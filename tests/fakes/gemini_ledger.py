@@ -14,6 +14,7 @@ class Ledger:
 
     input_price: float = 0.30e-6
     output_price: float = 2.50e-6
+    cached_price: float = 0.03e-6
     requests_per_minute: float = float("inf")
     tokens_per_minute: float = float("inf")
     usd: float = 0.0
@@ -40,10 +41,11 @@ class Ledger:
         self.quota_exceeded += not within
         return within
 
-    def bill(self, input_tokens: int, output_tokens: int) -> None:
+    def bill(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> None:
         self.input_tokens += input_tokens
         self.output_tokens += output_tokens
-        self.usd += input_tokens * self.input_price + output_tokens * self.output_price
+        fresh = (input_tokens - cached_tokens) * self.input_price
+        self.usd += fresh + cached_tokens * self.cached_price + output_tokens * self.output_price
 
 
 @dataclass

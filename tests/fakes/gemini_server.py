@@ -49,6 +49,7 @@ class GeminiServer:
     delay_s: float = 0.0
     stall_s: float = 5.0
     remembers: bool = True
+    caches: bool = False
 
     def messages(self) -> list[str]:
         """The user message of every request."""
@@ -149,7 +150,10 @@ async def _respond(server: GeminiServer, request: web.Request, body: Json) -> we
     lost = mode in ("drop", "stall")
     reply = _reply(message, "ok" if lost else mode, prompt)
     usage = reply["usageMetadata"]
-    server.ledger.bill(usage["promptTokenCount"], usage["candidatesTokenCount"] + usage["thoughtsTokenCount"])
+    if server.caches:  # the beginning that all requests share
+        usage["cachedContentTokenCount"] = len(json.dumps(body["systemInstruction"])) // 4
+    thoughts, cached = usage["thoughtsTokenCount"], usage.get("cachedContentTokenCount", 0)
+    server.ledger.bill(usage["promptTokenCount"], usage["candidatesTokenCount"] + thoughts, cached)
     if mode == "stall":
         await asyncio.sleep(server.stall_s)
     if lost:

@@ -1,6 +1,7 @@
 """Labelling a corpus by batch jobs: what is sent, what is believed, and what survives the end of the process."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import pytest
 from models.annotator import Answered, Declined, Postponed, Question, Verdict
 from models.bulk import BulkAnnotator, BulkPace
 from models.gemini import ApiKey, Gemini
-from models.llm_budget import Budget, Limits
+from models.llm_budget import Budget
 from models.llm_cache import merge
 from models.llm_cost import Price
-from models.llm_state import LlmState
+from models.llm_state import Limits, LlmState
 from schemas.attributes import load_catalogue
 from schemas.errors import AnnotatorUnavailable
 from schemas.events import VideoUpload
@@ -154,6 +155,48 @@ async def test_the_videos_of_a_job_that_failed_are_postponed(make: Make, server:
     assert state in outcome.reason
     server.ends_as = "BATCH_STATE_SUCCEEDED"
     assert await make().annotate([ask("funny")]) == [FUNNY]
+
+
+async def test_what_a_job_may_have_used_and_does_not_tell_is_charged_at_its_bound(
+    make: Make, server: BatchServer, tmp_path: Path
+):
+    async def charged() -> float:
+        state = LlmState(tmp_path, merge)
+        usd, _ = await state.charged()
+        await state.close()
+        return usd
+
+    annotator = make(items_per_request=1)
+    assert await annotator.annotate([ask("funny")]) == [FUNNY]
+    told = await charged()
+    assert await annotator.annotate([ask("funny [[no_usage]]")]) == [FUNNY]
+    asked = annotator._gemini.most([ask("funny [[no_usage]]")], room=2)
+    assert await charged() - told == pytest.approx(HALF.usd(asked))
+    before = await charged()
+    server.ends_as = "BATCH_STATE_EXPIRED"
+    await annotator.annotate([ask("funny 3")])
+    expired = await charged()
+    assert expired > before, "some of it may have been billed"
+    server.ends_as = "BATCH_STATE_FAILED"
+    await annotator.annotate([ask("funny 4")])
+    assert await charged() == expired
+
+
+async def test_a_job_may_run_for_longer_than_a_request_without_being_charged_twice(
+    make: Make, server: BatchServer, tmp_path: Path
+):
+    server.held = True
+    asking = asyncio.create_task(make().annotate([ask("funny")]))
+    async with asyncio.timeout(10):
+        while not server.seen:
+            await asyncio.sleep(0.01)
+    tomorrow = LlmState(tmp_path, merge, lambda: time.time() + 86_400)
+    assert await tomorrow.charged() == (0.0, 0), "it is under way"
+    server.held = False
+    assert await asking == [FUNNY]
+    usd, requests = await tomorrow.charged()
+    await tomorrow.close()
+    assert (usd > 0, requests) == (True, 1)
 
 
 async def test_without_money_nothing_is_sent(make: Make, server: BatchServer):

@@ -11,10 +11,10 @@ from models.annotator import Answered, Declined, Postponed, Question, Verdict
 from models.gemini import ApiKey, Gemini
 from models.llm_annotator import LlmAnnotator, Pace
 from models.llm_breaker import Breaker
-from models.llm_budget import Budget, Limits
+from models.llm_budget import Budget
 from models.llm_cache import merge
 from models.llm_cost import price_of
-from models.llm_state import LlmState
+from models.llm_state import Limits, LlmState
 from schemas.attributes import load_catalogue
 from schemas.errors import AnnotatorUnavailable
 from schemas.events import VideoUpload
@@ -260,6 +260,19 @@ async def test_every_answer_repair_and_refusal_is_charged_as_the_service_bills_i
     ours, theirs = await charged(server, tmp_path)
     assert ours == pytest.approx(theirs)
     assert theirs > 0
+
+
+async def test_input_that_the_service_had_cached_is_charged_at_its_lower_price(
+    make: Make, server: GeminiServer, tmp_path: Path
+):
+    annotator = make(items_per_request=1)
+    await annotator.annotate([ask("funny")])
+    fresh, _ = await charged(server, tmp_path)
+    server.caches = True
+    await annotator.annotate([ask("other")])
+    ours, theirs = await charged(server, tmp_path)
+    assert ours == pytest.approx(theirs)
+    assert ours - fresh < fresh / 2
 
 
 async def test_what_broke_off_is_charged_with_a_guess_from_above(make: Make, server: GeminiServer, tmp_path: Path):

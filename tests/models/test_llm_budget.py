@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from models.llm_budget import Budget, Limits, Reservation
+from models.llm_budget import Budget, Reservation
 from models.llm_cache import merge
 from models.llm_cost import Price, price_of
 from models.llm_outcome import Usage
 from models.llm_pacing import Pacing
-from models.llm_state import LlmState
+from models.llm_state import Limits, LlmState
 from schemas.errors import ConfigurationError
 from tests.models.test_llm_state import Clock
 

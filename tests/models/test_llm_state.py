@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.llm_outcome import Usage
-from models.llm_state import LlmState, Spending
+from models.llm_state import Limits, LlmState, Spending
 from schemas.errors import ConfigurationError
 
 Open = Callable[[], LlmState]
@@ -32,12 +32,8 @@ def opened(tmp_path: Path, clock: Clock) -> Open:
     return lambda: LlmState(tmp_path, lambda known, new: known + new, clock)
 
 
-def always(_: Spending) -> bool:
-    return True
-
-
 async def reserve(state: LlmState, most: float, likely: float) -> int:
-    reservation = await state.reserve(most, likely, always)
+    reservation = await state.reserve(most, likely, Limits())
     assert isinstance(reservation, int)
     return reservation
 
@@ -78,9 +74,35 @@ async def test_what_a_killed_process_had_reserved_counts_in_full_and_later_as_it
         await state.close()
 
 
+async def test_a_bill_that_comes_late_takes_the_place_of_the_guess(opened: Open, clock: Clock):
+    first = opened()
+    guessed, unmade = await reserve(first, 5.0, 2.0), await reserve(first, 5.0, 3.0)
+    clock.now += 1_000
+    late = opened()  # charges what is overdue
+    assert await late.charged() == (5.0, 2)
+    await late.settle(guessed, 4.0, Usage(7, 8), {b"a": b"1"})
+    await late.release(unmade)
+    await late.settle(guessed, 4.0, Usage(7, 8), {b"a": b"2"})
+    assert await late.charged() == (4.0, 1)
+    assert await late.look_up([b"a"]) == {b"a": b"12"}
+    await first.close()
+    await late.close()
+
+
+async def test_a_reservation_lasts_as_long_as_it_was_made_for(opened: Open, clock: Clock):
+    state = opened()
+    assert isinstance(await state.reserve(5.0, 2.0, Limits(), term_s=90_000.0), int)
+    clock.now += 80_000
+    again = opened()
+    assert await again.spending() == Spending(0.0, 0.0, 5.0)
+    assert await again.charged() == (0.0, 0)
+    await state.close()
+    await again.close()
+
+
 async def test_a_reservation_that_is_refused_or_released_leaves_nothing(opened: Open):
     state = opened()
-    assert await state.reserve(1.0, 1.0, lambda _: False) == Spending(0.0, 0.0, 0.0)
+    assert await state.reserve(1.0, 1.0, Limits(0.5)) == Spending(0.0, 0.0, 0.0)
     await state.release(await reserve(state, 1.0, 1.0))
     assert await state.spending() == Spending(0.0, 0.0, 0.0)
     await state.close()
@@ -91,11 +113,11 @@ async def test_what_was_settled_survives_a_process_that_is_killed(tmp_path: Path
 import asyncio, os, signal
 from pathlib import Path
 from models.llm_outcome import Usage
-from models.llm_state import LlmState
+from models.llm_state import Limits, LlmState
 async def main():
     state = LlmState(Path({str(tmp_path)!r}), lambda known, new: new)
     for i in range(50):
-        await state.settle(await state.reserve(1.0, 1.0, lambda _: True), 0.5, Usage(1, 1), {{b"%d" % i: b"x"}})
+        await state.settle(await state.reserve(1.0, 1.0, Limits()), 0.5, Usage(1, 1), {{b"%d" % i: b"x"}})
     os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
 """

@@ -104,7 +104,11 @@ async def test_a_postponed_question_leaves_the_annotation_provisional_without_gu
     left = (await finals(Broke({}), made))["a"]
     assert (left.status, left.source, left.reason, left.guarantee) == ("provisional", "student", "no money", False)
     assert left.attributes == made.annotation.attributes
-    assert left.seq == made.annotation.seq
+    assert left.seq > made.annotation.seq, "else store and sessions would go on under the guarantee"
+    answered = (await finals(TableAnnotator({"a": {"eerie": Verdict(True)}}), made))["a"]
+    assert answered.seq > left.seq
+    newer = msgspec.structs.replace(made.annotation, student=StudentVersion("nano", 2))
+    assert newer.seq > left.seq
 
 
 async def test_questions_carry_what_their_answers_are_expected_to_change() -> None:

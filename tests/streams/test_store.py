@@ -2,6 +2,7 @@ import threading
 from collections.abc import AsyncIterator
 from shutil import rmtree
 
+import msgspec
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
@@ -89,6 +90,7 @@ async def test_a_first_annotation_becomes_visible_when_its_upload_was_received(s
     effects = await stage.run(
         [
             record(annotation("v1", "provisional", at=T0 + 1)),
+            record(msgspec.structs.replace(annotation("v1", "provisional", at=T0 + 1), guarantee=False)),
             record(annotation("v1", "final", at=T0 + 1, by=LLM)),
             record(annotation("v2", "final", at=T0 + 2)),
             record(annotation("v3", "removed", at=T0 + 3)),
