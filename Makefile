@@ -6,7 +6,7 @@ LLM_PRECISION ?= 0.85
 LLM_RECALL ?= 0.78
 
 .PHONY: help install demo demo-real test test-faults test-ui soak test-kafka check student asyncapi openapi clean eval-retrieval \
-	bench-budget bench-cascade bench-ingest bench-llm-outage bench-retrieval bench-review bench-session bench-states \
+	bench-budget bench-cascade bench-ingest bench-llm-outage bench-retrieval bench-review bench-session bench-sharing bench-states \
 	bench-store bench-student bench-swap
 
 help:  ## list the targets
@@ -75,6 +75,9 @@ bench-cascade: install  ## what certified bands cost and keep on the GoEmotions 
 
 bench-review: install  ## 10,000 reviews by a fake Gemini that fails in every way; ITEMS= for fewer
 	$(BIN)/python -m tests.benchmarks.review --items $(or $(ITEMS),10000)
+
+bench-sharing: install  ## what it costs that no request to the LLM holds videos of two creators
+	$(BIN)/python -m tests.benchmarks.sharing --real $(REAL)
 
 bench-llm-outage: install  ## is annotate slower while the LLM is gone for two minutes, and how fast do reviews catch up
 	$(BIN)/python -m tests.benchmarks.llm_outage

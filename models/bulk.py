@@ -21,7 +21,7 @@ from models.answer import unanswerable
 from models.bulk_job import Job, JobFolder, Request
 from models.gemini import Gemini, count, read_response
 from models.gemini_failure import REQUEST_ERRORS, of_error
-from models.isolation import grouped
+from models.isolation import Sharing, grouped
 from models.llm_budget import Budget, Reservation
 from models.llm_cache import content_key, keep, recall
 from models.llm_outcome import NOTHING, Park, Permanent, Replied, RequestOutcome, Retry, Usage
@@ -45,6 +45,7 @@ class BulkPace:
     """A job with inlined requests may have 20 MB; a request of 16 videos with rubric and schema seldom has 100 kB."""
 
     items_per_request: int = 16
+    sharing: Sharing = "creator"
     requests_per_job: int = 150
     poll_s: float = 30.0
 
@@ -113,7 +114,7 @@ class BulkAnnotator:
 
     async def _ask(self, questions: Sequence[Question], size: int) -> dict[bytes, str]:
         """Ask in jobs; return, by key, why some were not asked."""
-        groups = grouped(questions, lambda question: question, size)
+        groups = grouped(questions, lambda question: question, size, self._pace.sharing)
         step = self._pace.requests_per_job
         jobs = [groups[at : at + step] for at in range(0, len(groups), step)]
         postponed: dict[bytes, str] = {}

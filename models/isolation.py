@@ -1,7 +1,14 @@
-"""Which videos are asked about alone: those whose text may be meant for the rater and not for the viewer."""
+"""Which videos may stand in one request.
+
+What a model answers for one video because the text of another told it to can't be told from an honest answer, and no
+list of words knows every way to tell it so. So a request holds videos of one creator: whoever could turn the answer
+for a neighbour could have turned it in the neighbour's own text. Risky videos stand alone even among those, and so does
+what decides whether a video is served.
+"""
 
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,13 +18,17 @@ from models.annotator import Question
 from models.plain_text import bracketed, folded, hides
 from models.prompt import PromptFile, load_prompt, raw_text, video_text
 from monitoring import metrics
-from schemas.events import VideoUpload
+from schemas.events import UNKNOWN_CREATOR, VideoUpload
 
 T = TypeVar("T")
 Risk = Literal["hidden", "long", "markup", "encoded", "disguised", "instructing"]
 """hidden: characters that nobody sees were taken out. long: a request of its own is hardly dearer. markup: fence-like.
 encoded: a reader would have to decode it. disguised: letters of several scripts in one word, or one by one.
 instructing: it speaks to its rater."""
+
+Sharing = Literal["creator", "anyone"]
+"""Whose videos may be in one request. anyone: cheaper, and a text that `risks` does not know for what it is may decide
+about the videos of others."""
 
 _LONG = 3_000
 _MARKUP = re.compile(
@@ -79,24 +90,23 @@ def speaks_to_the_rater(upload: VideoUpload) -> bool:
     return bool(risks(upload) - {"long"})
 
 
-def grouped(items: Sequence[T], question: Callable[[T], Question], size: int) -> list[list[T]]:
-    """Return the requests to make of `items`: risky ones and those that want it alone, the others `size` at a time.
-
-    A list of words can't know every way to address a rater, and what a model answers for one video because another
-    told it to can't be told from honest answers. So `risks` makes this rare, and only `alone` rules it out.
-    """
-    together: list[T] = []
+def grouped(
+    items: Sequence[T], question: Callable[[T], Question], size: int, sharing: Sharing = "creator"
+) -> list[list[T]]:
+    """Return the requests to make of `items`, `size` at most in each; see the module and `Sharing`."""
+    together: defaultdict[str, list[T]] = defaultdict(list)
     alone: list[list[T]] = []
     for item in items:
         asked = question(item)
         found = [*risks(asked.upload), *(["important"] if asked.alone else [])]
         for risk in found:
             metrics.LLM_ALONE.labels(risk).inc()
-        if found:
+        creator = asked.upload.creator_id
+        if found or (sharing == "creator" and creator == UNKNOWN_CREATOR):
             alone.append([item])
         else:
-            together.append(item)
-    return [together[at : at + size] for at in range(0, len(together), size)] + alone
+            together[creator if sharing == "creator" else ""].append(item)
+    return [shared[at : at + size] for shared in together.values() for at in range(0, len(shared), size)] + alone
 
 
 def _instructs(text: str) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from models.annotator import Declined, Outcome, Postponed, Question
 from models.answer import unanswerable
-from models.isolation import grouped
+from models.isolation import Sharing, grouped
 from models.llm_breaker import Breaker
 from models.llm_budget import Budget, Reservation
 from models.llm_cache import content_key, keep, recall
@@ -45,6 +45,7 @@ class Pace:
     tokens_per_minute: float = math.inf
     concurrency: int = 16
     items_per_request: int = 8
+    sharing: Sharing = "creator"
     tries: int = 4
     tries_at_limit: int = 8
     first_pause_s: float = 0.5
@@ -140,13 +141,14 @@ class LlmAnnotator:
             else:
                 self._end(key, question, _NOT_WORTH_IT)
                 metrics.LLM_POSTPONED.labels("pacing").inc()
-        chunks = grouped(worth, lambda asked: asked[1], self._pace.items_per_request)
+        chunks = grouped(worth, lambda asked: asked[1], self._pace.items_per_request, self._pace.sharing)
         await asyncio.gather(*(self._ask_chunk(chunk) for chunk in chunks))
 
     def _worth(self, question: Question) -> bool:
-        alone = self._budget.estimate.likely(self._llm.most([question]))
-        shared = Usage(round(alone.input_tokens / self._pace.items_per_request), alone.output_tokens)
-        return self._budget.pacing.worth(question.gain, self._budget.price.usd(shared))
+        likely = self._budget.estimate.likely(self._llm.most([question]))
+        if self._pace.sharing == "anyone" and not question.alone:
+            likely = Usage(round(likely.input_tokens / self._pace.items_per_request), likely.output_tokens)
+        return self._budget.pacing.worth(question.gain, self._budget.price.usd(likely))
 
     def _end(self, key: bytes, question: Question, outcome: Outcome | BaseException) -> None:
         future = self._asking.pop((key, question.attributes))

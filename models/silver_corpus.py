@@ -10,7 +10,7 @@ from pyarrow import csv, json, parquet
 
 from models.features import MAX_CHARACTERS, upload_text
 from schemas.errors import ConfigurationError
-from schemas.events import VideoUpload
+from schemas.events import UNKNOWN_CREATOR, VideoUpload
 
 _FIELDS = ("title", "description", "hashtags", "transcript")
 _TITLE = 300
@@ -33,7 +33,7 @@ class Video:
         return VideoUpload(
             schema_version=1,
             video_id=self.video_id,
-            creator_id="-",
+            creator_id=UNKNOWN_CREATOR,
             uploaded_at_ms=0,
             title="" if long else self.text,
             description=self.text if long else "",
@@ -151,7 +151,7 @@ def _video(row: Mapping[str, Any], where: str) -> Video:
         upload = VideoUpload(
             schema_version=1,
             video_id=str(video_id),
-            creator_id="-",
+            creator_id=UNKNOWN_CREATOR,
             uploaded_at_ms=0,
             title=row.get("title") or "",
             description=row.get("description") or "",

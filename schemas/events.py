@@ -6,6 +6,9 @@ from msgspec import Meta, Struct
 
 from schemas.fields import DurationMs, EpochMs, Id, Language, SchemaVersion
 
+UNKNOWN_CREATOR = "-"
+"""The creator_id of a text from a corpus that does not say whose it is."""
+
 
 class VideoUpload(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A video was uploaded or its text was edited. Key: video_id. A record without a value takes the video down."""

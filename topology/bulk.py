@@ -9,7 +9,7 @@ import msgspec
 
 from models.annotator import Annotator, Answered, Outcome, Question
 from models.bulk import BulkAnnotator, BulkPace
-from models.llm_annotator import LlmAnnotator, Pace
+from models.llm_annotator import LlmAnnotator
 from models.llm_budget import Budget
 from models.llm_cache import merge
 from models.llm_cost import Price, price_of
@@ -18,7 +18,7 @@ from schemas.attributes import Catalogue, load_catalogue
 from schemas.errors import ConfigurationError, InvalidRecord
 from schemas.events import VideoUpload
 from schemas.wire import Decoder
-from topology.llm import make_gemini
+from topology.llm import make_gemini, pace_of
 from topology.replay import read_events
 from topology.settings import Settings, with_changes
 
@@ -49,15 +49,9 @@ def make_bulk(settings: Settings, catalogue: Catalogue, how: Bulk) -> Annotator:
     limits = Limits(settings.llm_usd_per_day or math.inf, settings.llm_usd_per_hour or math.inf)
     budget = Budget(state, Price(full.input * _HALF, full.output * _HALF), limits)
     if how == "batch":
-        pace = BulkPace(items_per_request=settings.llm_items_per_request)
+        pace = BulkPace(items_per_request=settings.llm_items_per_request, sharing=settings.llm_sharing)
         return BulkAnnotator(gemini, catalogue, state, budget, settings.llm_state_path / "batches", pace=pace)
-    return LlmAnnotator(
-        gemini, catalogue, state, budget,
-        pace=Pace(
-            requests_per_minute=settings.llm_requests_per_minute, tokens_per_minute=settings.llm_tokens_per_minute,
-            concurrency=settings.llm_concurrency, items_per_request=settings.llm_items_per_request,
-        ),
-    )  # fmt: skip
+    return LlmAnnotator(gemini, catalogue, state, budget, pace=pace_of(settings))
 
 
 async def annotate_file(settings: Settings, path: Path, out: Path, how: Bulk) -> Mapping[str, int]:

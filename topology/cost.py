@@ -1,6 +1,6 @@
 """What a run will cost: the student sorts the uploads, and what is left for the LLM is counted and priced."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -10,9 +10,11 @@ from models.annotator import Question
 from models.answer import unanswerable
 from models.cascade import decide
 from models.features import upload_text
+from models.isolation import grouped
 from models.llm_cache import content_key, merge, recall
 from models.llm_cost import price_of
-from models.llm_outcome import Llm, Usage
+from models.llm_forecast import Forecast, forecast
+from models.llm_outcome import Llm
 from models.llm_state import LlmState
 from models.student import Student
 from schemas.attributes import load_catalogue
@@ -28,12 +30,10 @@ from topology.settings import Settings, with_changes
 from topology.topics import VIDEO_UPLOADS
 
 _BATCH = 1_000
-_BYTES_PER_TOKEN = 4
-_TOKENS_PER_VERDICT = 40
 
 
 class CostEstimate(Struct, frozen=True):
-    """`usd` takes 4 bytes a token and 40 tokens a verdict; `usd_at_most` is what the budget would reserve.
+    """`usd` is what is likely, `usd_at_most` what the budget would reserve; see models/llm_forecast.
 
     `known` questions were answered before or come twice, and cost nothing. `days` at the daily budget; None without.
     """
@@ -91,47 +91,46 @@ async def estimate(settings: Settings, uploads: Iterable[VideoUpload | None]) ->
     llm: Llm = make_gemini(with_changes(settings, gemini_api_key=settings.gemini_api_key or "none"), catalogue)
     student = Student.load(bundle_path(settings), catalogue, settings.provider)
     state = LlmState(settings.llm_state_path, merge) if settings.llm_state_path.exists() else None
-    size = settings.llm_items_per_request
     seen: set[tuple[bytes, tuple[str, ...]]] = set()
-    waiting: list[Question] = []
-    count = dict.fromkeys(("uploads", "invalid", "to_review", "known", "requests"), 0)
-    likely = most = Usage(0, 0)
+    count = dict.fromkeys(("uploads", "invalid", "to_review", "known"), 0)
+    total = Forecast()
     source = iter(uploads)
     while batch := list(islice(source, _BATCH)):
         valid = [upload for upload in batch if upload is not None]
         count["uploads"] += len(valid)
         count["invalid"] += len(batch) - len(valid)
-        questions = [question for question in await _questions(student, valid) if not unanswerable(question, catalogue)]
+        questions = [
+            question
+            for question in await _questions(student, valid, catalogue.policy_ids)
+            if not unanswerable(question, catalogue)
+        ]
         keys = [content_key(question, llm) for question in questions]
         kept = await state.look_up(list(set(keys))) if state else {}
+        fresh: list[Question] = []
         for key, question in zip(keys, questions, strict=True):
             count["to_review"] += 1
             if (key, question.attributes) in seen or (key in kept and recall(kept[key], question)):
                 count["known"] += 1
             else:
                 seen.add((key, question.attributes))
-                waiting.append(question)
-        full = len(waiting) if len(batch) < _BATCH else len(waiting) // size * size
-        for at in range(0, full, size):
-            asked = waiting[at : at + size]
-            bound = llm.most(asked)
-            verdicts = sum(len(question.attributes) for question in asked)
-            most = _sum(most, bound)
-            likely = _sum(likely, Usage(bound.input_tokens // _BYTES_PER_TOKEN, verdicts * _TOKENS_PER_VERDICT))
-            count["requests"] += 1
-        waiting = waiting[full:]
+                fresh.append(question)
+        for at in range(0, len(fresh), settings.max_review_run):  # only what review takes at once can share a request
+            run = fresh[at : at + settings.max_review_run]
+            requests = grouped(run, lambda question: question, settings.llm_items_per_request, settings.llm_sharing)
+            total += forecast(llm, requests)
     student.close()
     if state:
         await state.close()
-    usd, daily = price.usd(likely), settings.llm_usd_per_day or None
+    usd, daily = price.usd(total.likely), settings.llm_usd_per_day or None
     return CostEstimate(
-        settings.gemini_model, **count, input_tokens=likely.input_tokens, output_tokens=likely.output_tokens,
-        usd=round(usd, 4), usd_at_most=round(price.usd(most), 4), usd_per_day=daily,
+        settings.gemini_model, **count, requests=total.requests, input_tokens=total.likely.input_tokens,
+        output_tokens=total.likely.output_tokens, usd=round(usd, 4), usd_at_most=round(price.usd(total.most), 4),
+        usd_per_day=daily,
         days=None if daily is None else round(usd / daily, 2),
     )  # fmt: skip
 
 
-async def _questions(student: Student, uploads: list[VideoUpload]) -> list[Question]:
+async def _questions(student: Student, uploads: list[VideoUpload], policy: Collection[str]) -> list[Question]:
     if not uploads:
         return []
     scores = await student.score([upload_text(upload) for upload in uploads])
@@ -140,9 +139,5 @@ async def _questions(student: Student, uploads: list[VideoUpload]) -> list[Quest
         decided = decide(probability, student.bands, student.ids)
         uncertain = tuple(name for name, score in decided.items() if score.label is None)
         if uncertain:
-            made.append(Question(upload, uncertain))
+            made.append(Question(upload, uncertain, alone=any(name in policy for name in uncertain)))
     return made
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    return Usage(one.input_tokens + other.input_tokens, one.output_tokens + other.output_tokens)

@@ -46,12 +46,18 @@ def make_llm(settings: Settings, catalogue: Catalogue, *, patient: bool = True) 
     price = price_of(settings.gemini_model, settings.llm_price)
     limits = Limits(settings.llm_usd_per_day or math.inf, settings.llm_usd_per_hour or math.inf)
     state = LlmState(settings.llm_state_path, merge)
-    pace = Pace(
+    pace = pace_of(settings)
+    if not patient:
+        pace = replace(pace, tries=1, tries_at_limit=1)
+    return LlmAnnotator(gemini, catalogue, state, Budget(state, price, limits), pace=pace)
+
+
+def pace_of(settings: Settings) -> Pace:
+    """Return how hard the settings let the LLM be tried."""
+    return Pace(
         requests_per_minute=settings.llm_requests_per_minute,
         tokens_per_minute=settings.llm_tokens_per_minute,
         concurrency=settings.llm_concurrency,
         items_per_request=settings.llm_items_per_request,
+        sharing=settings.llm_sharing,
     )
-    if not patient:
-        pace = replace(pace, tries=1, tries_at_limit=1)
-    return LlmAnnotator(gemini, catalogue, state, Budget(state, price, limits), pace=pace)

@@ -12,7 +12,7 @@ from models.student import Student
 from schemas.annotation import AttributeScore
 from schemas.attributes import load_catalogue
 from schemas.errors import ConfigurationError
-from schemas.events import VideoUpload
+from schemas.events import UNKNOWN_CREATOR, VideoUpload
 from topology.roles import bundle_path, make_annotator
 from topology.settings import Settings
 
@@ -40,7 +40,9 @@ async def annotate_title(settings: Settings, title: str, *, everything: bool) ->
     annotator = make_annotator(settings, catalogue, patient=False)
     try:
         student = Student.load(bundle_path(settings), catalogue, settings.provider)
-        upload = VideoUpload(schema_version=1, video_id="title", creator_id="-", uploaded_at_ms=0, title=title)
+        upload = VideoUpload(
+            schema_version=1, video_id="title", creator_id=UNKNOWN_CREATOR, uploaded_at_ms=0, title=title
+        )
         scored = await student.score([upload_text(upload)])
         student.close()
         scores = decide(scored.probability[0], student.bands, student.ids)

@@ -80,6 +80,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     llm_tokens_per_minute: Annotated[float, Meta(ge=1, description="input, of one worker")] = 1_000_000
     llm_concurrency: Annotated[int, Meta(ge=1, le=256, description="requests at once, at most")] = 16
     llm_items_per_request: Annotated[int, Meta(ge=1, le=16, description="videos in one request")] = 8
+    llm_sharing: Annotated[
+        Literal["creator", "anyone"],
+        Meta(description="whose videos share a request; anyone: cheaper, but one may speak for those of others"),
+    ] = "creator"
     max_run: Annotated[int, Meta(ge=1, le=10_000, description="records that a stage takes at once")] = 1_000
     max_review_run: Annotated[int, Meta(ge=1, le=1_000, description="the same for review, where each costs a call")] = (
         32

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from models.annotator import Annotator, Postponed, Question
+from models.isolation import grouped
 from models.llm_cost import price_of
+from models.llm_forecast import forecast
 from models.llm_outcome import Llm
 from models.silver_corpus import Sampled, Video, read_corpus, read_sample, write_sample
 from models.silver_journal import JOURNAL, Entry, Journal, entry, header
@@ -24,8 +26,6 @@ from topology.settings import Settings, with_changes
 
 _BATCH = 1_000
 _RUN, _RUNS = 32, 4
-# As `vibestream cost` reckons: what a request is likely to be billed, of the bound that it has.
-_BYTES_PER_TOKEN, _TOKENS_PER_VERDICT = 4, 40
 
 
 async def sample(settings: Settings, paths: Sequence[Path], size: int, count: int, seed: int, out: Path) -> str:
@@ -141,14 +141,10 @@ def _estimate(settings: Settings, catalogue: Catalogue, videos: Sequence[Video])
         return f"{len(videos)} videos to label by the local LLM: it costs no money"
     llm: Llm = make_gemini(with_changes(settings, gemini_api_key=settings.gemini_api_key or "none"), catalogue)
     price = price_of(settings.gemini_model, settings.llm_price)
-    usd = most = 0.0
-    size = settings.llm_items_per_request
-    for at in range(0, len(videos), size):
-        asked = [Question(video.upload, catalogue.ids) for video in videos[at : at + size]]
-        bound = llm.most(asked)
-        most += price.usd(bound)
-        usd += bound.input_tokens / _BYTES_PER_TOKEN * price.input
-        usd += len(asked) * len(catalogue.ids) * _TOKENS_PER_VERDICT * price.output
+    questions = [Question(video.upload, catalogue.ids) for video in videos]
+    requests = grouped(questions, lambda question: question, settings.llm_items_per_request, settings.llm_sharing)
+    expected = forecast(llm, requests)
+    usd, most = price.usd(expected.likely), price.usd(expected.most)
     return (
         f"{len(videos)} videos to label by {settings.gemini_model}: about {usd:.2f} US dollars, {most:.2f} at most,"
         f" at {settings.llm_usd_per_day:g} a day"

@@ -27,7 +27,16 @@ class Attack:
 
 def attacks() -> list[Attack]:
     """All attacks, as hostile as they can be: they know the code of the request and the id of the next video."""
-    groups = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+    return _read("attacks.toml")
+
+
+def held_out_attacks() -> list[Attack]:
+    """Attacks on neighbours that neither the words of models/isolation nor its rules were made for."""
+    return _read("attacks_held_out.toml")
+
+
+def _read(file: str) -> list[Attack]:
+    groups = tomllib.loads(Path(__file__).with_name(file).read_text(encoding="utf-8"))
     return [_attack(kind, name, entry) for kind, group in groups.items() for name, entry in group.items()]
 
 

@@ -106,6 +106,7 @@ _MOVES: dict[str, Move] = {
     "own_yes": _changing(lambda own, others, q: _say(own, verdict="yes", evidence=_quote(q))),
     "own_no": _changing(lambda own, others, q: _say(own, verdict="no", evidence="")),
     "flip_neighbours": lambda answers, own, others, q: _reply([own, *map(_flipped, others)]),
+    "deny_neighbours": _changing(lambda own, others, q: [_say(one, verdict="no", evidence="") for one in others]),
     "unclear_neighbours": _changing(lambda own, others, q: [_say(one, verdict="unclear") for one in others]),
     "answer_for_neighbours": lambda answers, own, others, q: _reply([*answers, *map(_flipped, others)]),
     "omit_neighbours": lambda answers, own, others, q: _reply([own]),
@@ -153,6 +154,6 @@ _MOVES: dict[str, Move] = {
 }  # fmt: skip
 
 MOVES = frozenset(_MOVES)
-NOT_SEEN_IN_ANSWERS = frozenset({"flip_neighbours", "unclear_neighbours", "swap_ids"})
+NOT_SEEN_IN_ANSWERS = frozenset({"flip_neighbours", "deny_neighbours", "unclear_neighbours", "swap_ids"})
 """Well-formed answers for the right ids that may even need no evidence: no validation can tell them from honest ones.
 That is why a video that may ask for them shares no request."""

@@ -1,5 +1,6 @@
 """Every attack of the corpus, through the making of prompts and the reading of answers."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ import pytest
 from models.annotator import Answered, Outcome, Question, Verdict
 from models.answer import read_answers
 from models.gemini import ApiKey, Gemini
-from models.isolation import grouped, risks
+from models.isolation import Sharing, grouped, risks
 from models.llm_annotator import LlmAnnotator, Pace
 from models.llm_budget import Budget
 from models.llm_cache import merge
@@ -20,19 +21,20 @@ from models.llm_state import LlmState
 from models.plain_text import clean
 from models.prompt import fence
 from schemas.attributes import load_catalogue
-from schemas.events import VideoUpload
-from tests.fakes.attacks import NONCE, Attack, attacks
+from schemas.events import UNKNOWN_CREATOR, VideoUpload
+from tests.fakes.attacks import NONCE, Attack, attacks, held_out_attacks
 from tests.fakes.gemini_server import GeminiServer, gemini_server
 from tests.fakes.obedient import MOVES, NOT_SEEN_IN_ANSWERS, ObedientLlm, honest, obey
 
 ATTACKS = attacks()
+HELD_OUT = held_out_attacks()
 ASKED = ("funny", "hostile")
 each_attack = pytest.mark.parametrize("attack", ATTACKS, ids=str)
 
 
-def neighbour(video_id: str, title: str) -> Question:
+def neighbour(video_id: str, title: str, creator_id: str = "c") -> Question:
     return Question(
-        VideoUpload(schema_version=1, video_id=video_id, creator_id="c", uploaded_at_ms=0, title=title), ASKED
+        VideoUpload(schema_version=1, video_id=video_id, creator_id=creator_id, uploaded_at_ms=0, title=title), ASKED
     )
 
 
@@ -54,7 +56,7 @@ def test_the_corpus_covers_its_kinds_and_languages():
     kinds = Counter(attack.kind for attack in ATTACKS)
     assert len(kinds) >= 8
     assert min(kinds.values()) >= 4
-    assert {move for attack in ATTACKS for move in attack.does} == MOVES
+    assert {move for attack in ATTACKS + HELD_OUT for move in attack.does} == MOVES
     scripts = "[а-я] [א-ת] [ء-ي] [ऀ-ॿ] [ก-ฮ] [一-鿿] [ぁ-ん] [가-힣]".split()
     assert all(any(re.search(script, attack.upload.title) for attack in ATTACKS) for script in scripts)
 
@@ -113,6 +115,13 @@ def test_risky_videos_are_asked_alone_and_the_others_together():
     assert requests == [[FIRST, *[LAST] * 7], [LAST] * 2, [attack], [important], [long]]
 
 
+def test_videos_of_different_or_unknown_creators_share_no_request_unless_the_operator_wants_it():
+    a, b, unknown = (neighbour(name, "soup", name) for name in ("a", "b", UNKNOWN_CREATOR))
+    videos = [a, b, a, unknown, unknown]
+    assert grouped(videos, lambda question: question, 8) == [[a, a], [b], [unknown], [unknown]]
+    assert grouped(videos, lambda question: question, 8, "anyone") == [videos]
+
+
 @each_attack
 async def test_a_model_that_obeys_changes_no_other_answer_no_schema_and_no_attribute(attack: Attack, tmp_path: Path):
     llm, state = ObedientLlm([attack]), LlmState(tmp_path, merge)
@@ -127,6 +136,56 @@ async def test_a_model_that_obeys_changes_no_other_answer_no_schema_and_no_attri
     assert len(llm.requests) <= 3, "one request, one repair"
     if isinstance(own, Answered):
         believable(own, attack)
+
+
+OTHERS = [
+    neighbour(f"{creator} {i}", title, creator)
+    for creator in ("ann", "bob", "cem")
+    for i, title in enumerate(("a funny goose", "a hostile crowd", "a quiet lake"))
+]
+
+
+async def turned(sharing: Sharing, folder: Path) -> list[str]:
+    """Return the held-out attacks that turned an answer for a video of somebody else, by a model that obeys."""
+    llm, state = ObedientLlm(HELD_OUT), LlmState(folder, merge)
+    honest_answers = read_answers(json.dumps({"answers": honest(asked := by_id(OTHERS))}), asked)
+    succeeded: list[str] = []
+    for attack in HELD_OUT:
+        annotator = LlmAnnotator(
+            llm,
+            load_catalogue(),
+            state,
+            Budget(state, Price(0.0, 0.0)),
+            pace=Pace(items_per_request=16, sharing=sharing),
+        )
+        fresh = [fresh_text(question, str(attack)) for question in OTHERS]
+        mine = msgspec.structs.replace(attack.upload, creator_id="mallory")
+        outcomes = await annotator.annotate([Question(mine, ASKED), *fresh])
+        if outcomes[1:] != list(honest_answers.values()):
+            succeeded.append(str(attack))
+    await state.close()
+    return succeeded
+
+
+def by_id(questions: list[Question]) -> dict[str, Question]:
+    return {question.upload.video_id: question for question in questions}
+
+
+def fresh_text(question: Question, name: str) -> Question:
+    """The same question about a text that no answer is known for yet."""
+    return Question(msgspec.structs.replace(question.upload, description=name.replace("-", " ")), question.attributes)
+
+
+async def test_an_attack_that_nothing_recognises_turns_no_answer_for_a_stranger(tmp_path: Path):
+    assert await turned("creator", tmp_path) == []
+
+
+async def test_recognising_attacks_by_their_words_alone_would_not_protect_strangers(tmp_path: Path):
+    missed = {str(attack) for attack in HELD_OUT if not risks(attack.upload)}
+    succeeded = set(await turned("anyone", tmp_path))
+    print(f"of {len(HELD_OUT)} phrasings the words miss {len(missed)}, and {len(succeeded)} turn a stranger's answer")
+    assert succeeded <= missed
+    assert len(succeeded) > len(HELD_OUT) // 4, "else reconsider the default, and mend docs/security.md"
 
 
 def believable(answered: Answered, attack: Attack) -> None:

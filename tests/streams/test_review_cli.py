@@ -71,7 +71,7 @@ def test_the_cost_of_a_file_is_estimated_without_asking_or_a_key(keyed: Settings
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["uploads"], result["invalid"]) == (32, 1)
-    assert 0 < result["requests"] <= -(-result["to_review"] // 8)
+    assert 0 < result["requests"] < result["to_review"] / 2, "one creator's videos share requests"
     assert result["known"] >= 1
     assert 0 < result["usd"] < result["usd_at_most"]
     assert result["days"] == pytest.approx(result["usd"] / 10, abs=0.01)

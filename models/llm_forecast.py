@@ -1,0 +1,34 @@
+"""What questions will cost, before they are asked."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from models.annotator import Question
+from models.llm_outcome import NOTHING, Llm, Usage
+
+_BYTES_PER_TOKEN = 4
+_TOKENS_PER_VERDICT = 40
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """`likely` takes 4 bytes a token and 40 tokens a verdict; `most` is what the budget would reserve."""
+
+    requests: int = 0
+    likely: Usage = NOTHING
+    most: Usage = NOTHING
+
+    def __add__(self, other: "Forecast") -> "Forecast":
+        """Return the forecast of both."""
+        return Forecast(self.requests + other.requests, self.likely + other.likely, self.most + other.most)
+
+
+def forecast(llm: Llm, requests: Iterable[Sequence[Question]]) -> Forecast:
+    """Return what these requests will take if none of them fails."""
+    return sum((_one(llm, questions) for questions in requests), Forecast())
+
+
+def _one(llm: Llm, questions: Sequence[Question]) -> Forecast:
+    most = llm.most(questions)
+    verdicts = sum(len(question.attributes) for question in questions)
+    return Forecast(1, Usage(most.input_tokens // _BYTES_PER_TOKEN, verdicts * _TOKENS_PER_VERDICT), most)
