@@ -22,6 +22,7 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
     """Every upload becomes one annotation at once; what the student is unsure of also becomes one review request."""
 
     name = "annotate"
+    looks_back = False
 
     def __init__(
         self, student: Student | LiveStudent, *, annotations: str, review_requests: str, dead_letters: str

@@ -56,11 +56,44 @@ class Delivery:
         self._stage = stage
         self._produce = produce
         self._backoff = backoff or Backoff()
+        self._last: asyncio.Future[None] | None = None
 
-    async def deliver(self, records: Sequence[Record]) -> None:
-        """Return when every effect of `records` (one topic, oldest first, not empty) is durable."""
+    async def begin(self, records: Sequence[Record]) -> asyncio.Future[None]:
+        """Begin to deliver `records` behind those before; the future that is returned ends as `deliver` does.
+
+        Returns when the next run may begin: when this one is durable, or, where the stage does not look back, when it
+        is processed and the one before is durable. So the effects of a run wait for the broker while the next one is
+        processed, no two runs' effects are under way at once, and they become durable in order. After a failure, which
+        is raised here too, nothing more can begin.
+        """
+        if self._stage.looks_back:
+            self._last = asyncio.ensure_future(self.deliver(records))
+            await self._last
+            return self._last
+        effects = asyncio.ensure_future(self._stage.run(records))
         try:
-            await self._persist(lambda: self._stage.run(records), records)
+            await asyncio.wait([effects])
+            if self._last is not None:
+                await self._last
+        except BaseException:
+            effects.cancel()
+            raise
+        self._last = asyncio.ensure_future(self.deliver(records, effects))
+        return self._last
+
+    def cancel(self) -> None:
+        """Leave what has begun unfinished; its offsets must not be committed."""
+        if self._last is not None:
+            self._last.cancel()
+
+    async def deliver(self, records: Sequence[Record], effects: Awaitable[Effects] | None = None) -> None:
+        """Return when every effect of `records` (one topic, oldest first, not empty) is durable.
+
+        `effects` are what the stage makes of them at the first try, where that has begun already.
+        """
+        first = [effects] if effects is not None else []
+        try:
+            await self._persist(lambda: first.pop() if first else self._stage.run(records), records)
         except ConfigurationError:
             raise
         except Exception as error:

@@ -34,6 +34,8 @@ class Stage(ABC, Generic[T]):
 
     name: ClassVar[str]
     freshness: ClassVar[Histogram | None] = None
+    looks_back: ClassVar[bool] = True
+    """Whether `process` needs what the effects of earlier runs changed; if not, a run may be processed before that."""
 
     def __init__(self, dead_letters: str) -> None:
         """`dead_letters` is the topic for records that can't be used."""

@@ -1,6 +1,8 @@
 """A stage bound to a topic: the thinnest Faust app that runs it."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -57,20 +59,7 @@ def stage_app(
     app.transport = RunTransport(app.conf.broker_consumer, app, loop=app.loop)
     source = app.topic(topic, key_serializer="raw", value_serializer="raw")
 
-    async def deliver(stream: faust.StreamT[Run]) -> None:
-        async for run in stream:
-            try:
-                await delivery.deliver([_record(raw) for raw in run.records])
-            except Exception as error:
-                # The operator must mend something; going on would leave a run behind that is never committed.
-                await app.crash(error)
-                raise
-            run.done = True
-            consumer = app.consumer
-            if isinstance(consumer, RunConsumer):
-                metrics.QUEUED_RUNS.labels(stage.name).set(consumer.queued)
-
-    app.agent(source, name=role, concurrency=1)(deliver)
+    app.agent(source, name=role, concurrency=1)(_delivering(app, stage, delivery))
 
     def numbers(partitions: Iterable[TP]) -> list[int]:
         return [tp.partition for tp in partitions if tp.topic == topic]
@@ -90,6 +79,37 @@ def stage_app(
     signals.on_partitions_assigned.connect(assigned, weak=False)
     signals.on_partitions_revoked.connect(revoked, weak=False)
     return app
+
+
+def _delivering(app: faust.App, stage: Stage[Any], delivery: Delivery) -> Callable[[faust.StreamT[Run]], Any]:
+    """Return the agent: it delivers run after run, and ends the app for what no retry can mend."""
+    crashes: list[asyncio.Future[None]] = []
+
+    async def deliver(stream: faust.StreamT[Run]) -> None:
+        try:
+            async for run in stream:
+                durable = await delivery.begin([_record(raw) for raw in run.records])
+                durable.add_done_callback(partial(finish, run))
+        except Exception as error:
+            # The operator must mend something; going on would leave a run behind that is never committed.
+            await app.crash(error)
+            raise
+        finally:
+            delivery.cancel()
+
+    def finish(run: Run, durable: asyncio.Future[None]) -> None:
+        if durable.cancelled():
+            return
+        error = durable.exception()
+        if error is not None:
+            crashes.append(asyncio.ensure_future(app.crash(error)))
+            return
+        run.done = True
+        consumer = app.consumer
+        if isinstance(consumer, RunConsumer):
+            metrics.QUEUED_RUNS.labels(stage.name).set(consumer.queued)
+
+    return deliver
 
 
 def _record(raw: RawRecord) -> Record:

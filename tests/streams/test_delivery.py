@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -117,6 +118,90 @@ async def test_a_wrong_configuration_blames_no_record_and_is_raised() -> None:
     broker, stage = Broker(), UpperStage([ConfigurationError("mend it")])
     with pytest.raises(ConfigurationError, match="mend it"):
         await Delivery(stage, broker.produce, QUICK).deliver(records(b"a"))
+    assert broker.calls == []
+
+
+class AheadStage(UpperStage):
+    """The same, and its runs may be processed ahead; says what it has processed."""
+
+    looks_back = False
+
+    def __init__(self, failures: Sequence[Exception] = ()) -> None:
+        super().__init__(failures)
+        self.processed: list[bytes] = []
+
+    async def process(self, items: Sequence[Item[bytes]]) -> Effects:
+        self.processed.extend(item.event for item in items)
+        return await super().process(items)
+
+
+class SlowBroker(Broker):
+    """Acknowledges only while `open`."""
+
+    def __init__(self, failures: int = 0) -> None:
+        super().__init__(failures)
+        self.open = asyncio.Event()
+
+    async def produce(self, messages: Sequence[Message]) -> None:
+        await self.open.wait()
+        await super().produce(messages)
+
+
+async def test_a_run_is_processed_while_the_one_before_waits_for_the_broker_and_the_third_is_not() -> None:
+    broker, stage = SlowBroker(), AheadStage()
+    delivery = Delivery(stage, broker.produce, QUICK)
+    first = await delivery.begin(records(b"a"))
+    second = asyncio.ensure_future(delivery.begin(records(b"b")))
+    await asyncio.sleep(0.01)
+    assert stage.processed == [b"a", b"b"]
+    assert not first.done() and not second.done()
+    assert stage.confirmed == []
+    broker.open.set()
+    await (await second)
+    assert first.done()
+    assert broker.values("out") == [b"A", b"B"]
+    assert stage.confirmed == [b"a", b"b"]
+
+
+async def test_ahead_or_not_effects_become_durable_in_order_through_failures_of_stage_and_broker() -> None:
+    broker, stage = Broker(failures=2), AheadStage([StoreUnavailable("away"), ValueError("passes")])
+    delivery = Delivery(stage, broker.produce, QUICK)
+    begun = [await delivery.begin(records(value, b"bad")) for value in (b"a", b"b", b"c")]
+    await asyncio.gather(*begun)
+    assert broker.values("out") == [b"A", b"B", b"C"]
+    assert stage.confirmed == [b"a", b"b", b"c"]
+    assert len(broker.letters()) == 3
+
+
+async def test_a_stage_that_looks_back_begins_when_the_run_before_is_durable() -> None:
+    broker, stage = SlowBroker(), UpperStage()
+    delivery = Delivery(stage, broker.produce, QUICK)
+    first = asyncio.ensure_future(delivery.begin(records(b"a")))
+    await asyncio.sleep(0.01)
+    assert not first.done()
+    broker.open.set()
+    assert (await first).done()
+    assert stage.confirmed == [b"a"]
+
+
+async def test_what_ended_for_a_wrong_configuration_lets_no_later_run_begin() -> None:
+    broker = Broker()
+    delivery = Delivery(AheadStage([ConfigurationError("wrong")] * QUICK.tries), broker.produce, QUICK)
+    first = await delivery.begin(records(b"a"))
+    with pytest.raises(ConfigurationError, match="wrong"):
+        await delivery.begin(records(b"b"))
+    with pytest.raises(ConfigurationError, match="wrong"):
+        await first
+    assert broker.calls == []
+
+
+async def test_a_cancelled_delivery_is_not_done() -> None:
+    broker = SlowBroker()
+    delivery = Delivery(AheadStage(), broker.produce, QUICK)
+    first = await delivery.begin(records(b"a"))
+    delivery.cancel()
+    await asyncio.wait([first])
+    assert first.cancelled()
     assert broker.calls == []
 
 
