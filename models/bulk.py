@@ -25,7 +25,7 @@ from models.isolation import Sharing, grouped
 from models.llm_budget import Budget, Reservation
 from models.llm_cache import content_key, keep, recall
 from models.llm_outcome import NOTHING, Park, Permanent, Replied, RequestOutcome, Retry, Usage
-from models.llm_state import LlmState
+from models.llm_state import LlmMemory
 from schemas.annotation import AnnotatorVersion
 from schemas.attributes import Catalogue
 from schemas.errors import AnnotatorUnavailable
@@ -61,7 +61,7 @@ class BulkAnnotator:
         self,
         gemini: Gemini,
         catalogue: Catalogue,
-        state: LlmState,
+        state: LlmMemory,
         budget: Budget,
         folder: Path,
         *,

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from models.annotator import Declined, Outcome, Postponed, Question
 from models.answer import unanswerable
@@ -17,9 +18,9 @@ from models.isolation import Sharing, grouped
 from models.llm_breaker import Breaker
 from models.llm_budget import Budget, Reservation
 from models.llm_cache import content_key, keep, recall
-from models.llm_limits import Concurrency, Window
+from models.llm_limits import Concurrency, RateLimit, Window
 from models.llm_outcome import Call, Llm, Park, Permanent, Replied, RequestOutcome, Retry, Usage
-from models.llm_state import LlmState
+from models.llm_state import LlmMemory
 from monitoring import metrics
 from schemas.annotation import AnnotatorVersion
 from schemas.attributes import Catalogue
@@ -52,6 +53,13 @@ class Pace:
     most_pause_s: float = 20.0
 
 
+class RateLimits(NamedTuple):
+    """Of requests and of input tokens."""
+
+    requests: RateLimit
+    tokens: RateLimit
+
+
 class LlmAnnotator:
     """Asks about several videos in one request; takes over `llm` and `state`. See the module for the order of things.
 
@@ -64,12 +72,14 @@ class LlmAnnotator:
         self,
         llm: Llm,
         catalogue: Catalogue,
-        state: LlmState,
+        state: LlmMemory,
         budget: Budget,
         *,
         pace: Pace | None = None,
+        limits: RateLimits | None = None,
         breaker: Breaker | None = None,
     ) -> None:
+        """`limits` takes the place of this worker's own, where several share a quota."""
         self._llm = llm
         self._catalogue = catalogue
         self._state = state
@@ -77,8 +87,9 @@ class LlmAnnotator:
         self._pace = pace or Pace()
         self._breaker = breaker or Breaker()
         self._places = Concurrency(self._pace.concurrency)
-        self._requests = Window(self._pace.requests_per_minute)
-        self._tokens = Window(self._pace.tokens_per_minute)
+        self._requests, self._tokens = limits or RateLimits(
+            Window(self._pace.requests_per_minute), Window(self._pace.tokens_per_minute)
+        )
         self._asking: dict[tuple[bytes, tuple[str, ...]], asyncio.Future[Outcome]] = {}
         self._accepted = False
 
@@ -277,17 +288,18 @@ class LlmAnnotator:
             entered = await self._places.enter()
             try:
                 request = await self._requests.take(1)
-                tokens = 0.0
                 try:
                     tokens = await self._tokens.take(most.input_tokens)
-                    if keys and self._breaker.is_open:
-                        raise _OpenedMeanwhile
-                    sent = True
-                    call = await self._llm.ask(questions, room=room, repair=repair)
-                    return call
+                    try:
+                        if keys and self._breaker.is_open:
+                            raise _OpenedMeanwhile
+                        sent = True
+                        call = await self._llm.ask(questions, room=room, repair=repair)
+                        return call
+                    finally:
+                        await self._tokens.end(tokens, _counted(call, most, self._budget) if sent else 0)
                 finally:
-                    self._requests.end(request, 1 if sent else 0)
-                    self._tokens.end(tokens, _counted(call, most, self._budget) if sent else 0)
+                    await self._requests.end(request, 1 if sent else 0)
             finally:
                 self._places.leave(entered, good=_good(call), overloaded=_overloaded(call))
         finally:
@@ -303,7 +315,7 @@ class LlmAnnotator:
             case Retry(cause="overloaded" | "timeout" | "network" | "unreadable", reason=reason):
                 self._breaker.failed(reason)
             case Retry(cause="rate_limit", after_s=after_s):
-                self._requests.hold(after_s or self._pace.first_pause_s)
+                await self._requests.hold(after_s or self._pace.first_pause_s)
             case Park():
                 pass
             case _:

@@ -6,20 +6,45 @@ which is up to twice the limit within one minute. A quota counts.
 
 import asyncio
 from collections import deque
+from typing import NamedTuple, Protocol
 
 from monitoring import metrics
 
-_PERIOD_S = 60.0
+PERIOD_S = 60.0
+"""Quotas are per minute."""
+
+
+class Taken(NamedTuple):
+    """What a request took of a limit."""
+
+    units: float
+    id: int = 0
+
+
+class RateLimit(Protocol):
+    """So many units in any minute."""
+
+    async def take(self, units: float) -> Taken:
+        """Return, when there is room, what was taken: `units`, or the whole limit if that is less."""
+        ...
+
+    async def end(self, taken: Taken, used: float) -> None:
+        """Say that the answer is there, and what it really used; 0 if nothing was sent."""
+        ...
+
+    async def hold(self, seconds: float) -> None:
+        """Let nothing through for so long."""
+        ...
 
 
 class Window:
-    """At most `limit` units in any `period_s` seconds, as the service counts them.
+    """At most `limit` units in any `period_s` seconds, as the service counts them; of this worker, see RateLimit.
 
     The service counts a request at some moment between its sending and its answer. So its units are taken from when it
     is sent until `period_s` after its answer. Waits in the order of arrival.
     """
 
-    def __init__(self, limit: float, period_s: float = _PERIOD_S) -> None:
+    def __init__(self, limit: float, period_s: float = PERIOD_S) -> None:
         self._limit = limit
         self._period_s = period_s
         self._open = 0.0
@@ -29,12 +54,12 @@ class Window:
         self._changed = asyncio.Event()
         self._held_until = 0.0
 
-    def hold(self, seconds: float) -> None:
+    async def hold(self, seconds: float) -> None:
         """Let nothing through for so long."""
         self._held_until = max(self._held_until, asyncio.get_running_loop().time() + seconds)
 
-    async def take(self, units: float) -> float:
-        """Return, when there is room, what was taken: `units`, or the whole limit if that is less."""
+    async def take(self, units: float) -> Taken:
+        """Return when there is room."""
         units = min(units, self._limit)
         async with self._turn:
             while (wait := self._wait_for(units)) is not None:
@@ -45,11 +70,11 @@ class Window:
                 except TimeoutError:
                     continue
             self._open += units
-            return units
+            return Taken(units)
 
-    def end(self, taken: float, used: float) -> None:
-        """Say that the answer is there, and what it really used; 0 if nothing was sent."""
-        self._open -= taken
+    async def end(self, taken: Taken, used: float) -> None:
+        """Say what was used."""
+        self._open -= taken.units
         if used:
             self._ended.append((asyncio.get_running_loop().time() + self._period_s, used))
             self._taken += used

@@ -18,7 +18,7 @@ from schemas.attributes import Catalogue, load_catalogue
 from schemas.errors import ConfigurationError, InvalidRecord
 from schemas.events import VideoUpload
 from schemas.wire import Decoder
-from topology.llm import make_gemini, pace_of
+from topology.llm import make_gemini, pace_of, shared_llm
 from topology.replay import read_events
 from topology.settings import Settings, with_changes
 
@@ -45,13 +45,16 @@ def make_bulk(settings: Settings, catalogue: Catalogue, how: Bulk) -> Annotator:
         settings = with_changes(settings, gemini_timeout_s=_FLEX_TIMEOUT_S)
     gemini = make_gemini(settings, catalogue, flex=how == "flex")
     full = price_of(settings.gemini_model, settings.llm_price)
-    state = LlmState(settings.llm_state_path, merge)
+    shared = shared_llm(settings)
+    state = shared.memory if shared else LlmState(settings.llm_state_path, merge)
     limits = Limits(settings.llm_usd_per_day or math.inf, settings.llm_usd_per_hour or math.inf)
     budget = Budget(state, Price(full.input * _HALF, full.output * _HALF), limits)
     if how == "batch":
         pace = BulkPace(items_per_request=settings.llm_items_per_request, sharing=settings.llm_sharing)
         return BulkAnnotator(gemini, catalogue, state, budget, settings.llm_state_path / "batches", pace=pace)
-    return LlmAnnotator(gemini, catalogue, state, budget, pace=pace_of(settings))
+    return LlmAnnotator(
+        gemini, catalogue, state, budget, pace=pace_of(settings), limits=shared.limits if shared else None
+    )
 
 
 async def annotate_file(settings: Settings, path: Path, out: Path, how: Bulk) -> Mapping[str, int]:

@@ -23,7 +23,7 @@ from schemas.events import VideoUpload
 from schemas.wire import Decoder
 from streams.uploads import TakeDown, UploadDecoder
 from topology.kafka import read_topic
-from topology.llm import make_gemini
+from topology.llm import make_gemini, shared_llm
 from topology.replay import read_events
 from topology.roles import bundle_path
 from topology.settings import Settings, with_changes
@@ -90,7 +90,9 @@ async def estimate(settings: Settings, uploads: Iterable[VideoUpload | None]) ->
     price = price_of(settings.gemini_model, settings.llm_price)
     llm: Llm = make_gemini(with_changes(settings, gemini_api_key=settings.gemini_api_key or "none"), catalogue)
     student = Student.load(bundle_path(settings), catalogue, settings.provider)
-    state = LlmState(settings.llm_state_path, merge) if settings.llm_state_path.exists() else None
+    shared = shared_llm(settings)
+    local = LlmState(settings.llm_state_path, merge) if not shared and settings.llm_state_path.exists() else None
+    state = shared.memory if shared else local
     seen: set[tuple[bytes, tuple[str, ...]]] = set()
     count = dict.fromkeys(("uploads", "invalid", "to_review", "known"), 0)
     total = Forecast()

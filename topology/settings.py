@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -16,6 +17,7 @@ _SECRETS = {
     "gemini_api_key": "GEMINI_API_KEY",
     "kafka_password": PREFIX + "KAFKA_PASSWORD",
     "http_token": PREFIX + "HTTP_TOKEN",
+    "llm_redis": PREFIX + "LLM_REDIS",  # the address has the password in it
 }
 Role = Literal["annotate", "review", "store", "session"]
 ROLES: tuple[Role, ...] = ("annotate", "review", "store", "session")
@@ -69,15 +71,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     llm_state: Annotated[
         str, Meta(description="folder of the LLM's answers and spending; empty: `llm` beside a local store")
     ] = ""
-    llm_usd_per_day: Annotated[float, Meta(ge=0, description="budget of the workers that share llm_state; 0: none")] = (
-        10.0
-    )
+    llm_redis: Annotated[
+        str, Meta(description="redis[s]://[user:password@]host:port/db, for workers on several machines; not llm_state")
+    ] = ""
+    llm_usd_per_day: Annotated[
+        float, Meta(ge=0, description="budget of all that share llm_state or llm_redis; 0: none")
+    ] = 10.0
     llm_usd_per_hour: Annotated[float, Meta(ge=0, description="the same per hour; 0: none")] = 0.0
     llm_price: Annotated[str, Meta(description="USD per million tokens, input/output; empty: genai-prices")] = ""
-    llm_requests_per_minute: Annotated[float, Meta(ge=1, description="of one worker; your quota is the project's")] = (
-        1_000
-    )
-    llm_tokens_per_minute: Annotated[float, Meta(ge=1, description="input, of one worker")] = 1_000_000
+    llm_requests_per_minute: Annotated[
+        float, Meta(ge=1, description="of one worker, or of all that share llm_redis")
+    ] = 1_000
+    llm_tokens_per_minute: Annotated[float, Meta(ge=1, description="input; of whom: likewise")] = 1_000_000
     llm_concurrency: Annotated[int, Meta(ge=1, le=256, description="requests at once, at most")] = 16
     llm_items_per_request: Annotated[int, Meta(ge=1, le=16, description="videos in one request")] = 8
     llm_sharing: Annotated[
@@ -125,7 +130,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     def secrets(self) -> tuple[str, ...]:
         """The values that no text may show."""
         values = (getattr(self, name) for name in _SECRETS)
-        return tuple(value for value in values if value)
+        return tuple(value for value in (*values, urlsplit(self.llm_redis).password) if value)
 
     def lines(self) -> list[str]:
         """Return one line per setting: variable, value (whether it is set, of a secret), and what it is."""

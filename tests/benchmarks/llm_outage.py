@@ -2,7 +2,8 @@
 
 `python -m tests.benchmarks.llm_outage` runs an annotate and a review worker on the embedded broker and sends uploads at
 a constant rate. A fake Gemini answers, then fails every request with 503, then answers again. Prints one JSON line: how
-many uploads a second were annotated while it was up and while it was down, and how long the reviews took to catch up.
+many uploads a second were annotated while it was up and while it was down, how long each took from the broker to its
+first annotation (the ratios are above 1 where the outage made it better), and how long the reviews took to catch up.
 """
 
 import argparse
@@ -17,7 +18,8 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from schemas.wire import encode
+from schemas.annotation import Annotation
+from schemas.wire import Decoder, encode
 from streams.clock import now_ms
 from streams.record import Message
 from tests.fakes.gemini_process import gemini_process
@@ -25,17 +27,17 @@ from tests.faults.workers import Workers
 from topology.broker import embedded_broker
 from topology.demo.content import load_uploads
 from topology.demo.flow import Flow
-from topology.kafka import Committed
+from topology.kafka import Committed, read_topic
 from topology.producer import ConfirmedProducer
 from topology.replay import send
 from topology.settings import Settings, with_changes
-from topology.topics import REVIEW_REQUESTS, VIDEO_UPLOADS, ensure_topics
+from topology.topics import ANNOTATIONS, REVIEW_REQUESTS, VIDEO_UPLOADS, ensure_topics
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rate", type=float, default=100.0, help="uploads a second")
-    parser.add_argument("--up", type=float, default=30.0, help="seconds before the outage")
+    parser.add_argument("--up", type=float, default=60.0, help="seconds before the outage")
     parser.add_argument("--down", type=float, default=120.0, help="seconds of the outage")
     options = parser.parse_args()
     print(json.dumps(outage(options.rate, options.up, options.down)))
@@ -48,6 +50,7 @@ def outage(rate: float, up_s: float, down_s: float) -> dict[str, float]:
         settings = with_changes(
             Settings(), broker=stack.enter_context(embedded_broker()), store_uri=str(folder / "lancedb"),
             llm="gemini", gemini_api_key="key", gemini_base_url=fake.url, llm_usd_per_day=0.0,
+            llm_requests_per_minute=1e6, llm_tokens_per_minute=1e9,
         )  # fmt: skip
         ensure_topics(settings)
         workers = Workers(settings, folder)
@@ -63,12 +66,17 @@ def outage(rate: float, up_s: float, down_s: float) -> dict[str, float]:
         sender.start()
         try:
             _wait_for(lambda: annotated.count() > 3 * rate and reviewed.count() > 0, 120, "the workers are at it")
-            began, before = time.monotonic(), annotated.count()
+            began, before, up_from = time.monotonic(), annotated.count(), now_ms()
             time.sleep(up_s)
-            down_at, middle, reviewed_before = time.monotonic(), annotated.count(), reviewed.count()
+            down_at, middle, reviewed_before, down_from = (
+                time.monotonic(),
+                annotated.count(),
+                reviewed.count(),
+                now_ms(),
+            )
             fake.fail(overloaded=1.0)
             time.sleep(down_s)
-            end, after, reviewed_after = time.monotonic(), annotated.count(), reviewed.count()
+            end, after, reviewed_after, down_until = time.monotonic(), annotated.count(), reviewed.count(), now_ms()
             fake.fail()
         finally:
             stop.set()
@@ -77,19 +85,40 @@ def outage(rate: float, up_s: float, down_s: float) -> dict[str, float]:
         lag = flow.progress()
         _wait_for(lambda: (now := flow.progress()).reviewed >= now.review_requests, 600, "the reviews catch up")
         drained = time.monotonic() - end
+        waited = _waited(settings)
         for one in (flow, producer, annotated, reviewed):
             one.close()
     up = (middle - before) / (down_at - began)
     down = (after - middle) / (end - down_at)
+    p99_up, p99_down = (
+        _p99([ms for at, ms in waited if since <= at < until])
+        for since, until in ((up_from, down_from), (down_from, down_until))
+    )
     print(f"{reviewed_after - reviewed_before} reviews were finished during the outage", file=sys.stderr)
     return {
         "rate": rate,
         "up_per_s": round(up, 1),
         "down_per_s": round(down, 1),
         "ratio": round(down / up, 3),
+        "p99_up_ms": p99_up,
+        "p99_down_ms": p99_down,
+        "p99_ratio": round(p99_up / max(p99_down, 1.0), 3),
         "review_lag": lag.review_requests - lag.reviewed,
         "drain_s": round(drained, 1),
     }
+
+
+def _waited(settings: Settings) -> list[tuple[int, int]]:
+    """Return when each upload was received and how long its first annotation took from there, epoch ms and ms."""
+    decoder = Decoder(Annotation)
+    annotations = (
+        (record.timestamp_ms, decoder.decode(record.value or b"")) for record in read_topic(settings, ANNOTATIONS)
+    )
+    return [(one.received_at_ms, at - one.received_at_ms) for at, one in annotations if one.first]
+
+
+def _p99(waited: list[int]) -> float:
+    return float(sorted(waited)[int(0.99 * len(waited))])
 
 
 def _uploads(settings: Settings, stop: threading.Event) -> Iterator[Message]:

@@ -2,7 +2,8 @@
 
 `python -m tests.benchmarks.review` sends review requests, a tenth of them twice, through the real ReviewStage and
 Delivery; records are in memory, the fake Gemini is a process of its own and keeps its own ledger and quotas. Prints one
-JSON line and exits 1 if something was lost, the quota was exceeded, or the two ledgers differ by more than 1 %.
+JSON line and exits 1 if something was lost, the quota was exceeded, or the two ledgers differ by more than 1 %. Most
+creators have one video, so most requests do as well.
 """
 
 import argparse
@@ -43,6 +44,8 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--requests-per-minute", type=int, default=2_500)
     parser.add_argument("--tokens-per-minute", type=int, default=20_000_000)
+    parser.add_argument("--items-per-request", type=int, default=Settings().llm_items_per_request)
+    parser.add_argument("--creators", type=float, default=0.9, help="distinct ones per video")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     verdict = asyncio.run(bench(options))
@@ -55,7 +58,7 @@ def main() -> None:
 async def bench(options: argparse.Namespace) -> dict[str, Any]:
     catalogue = load_catalogue()
     distinct = round(options.items * (1 - DUPLICATES))
-    records = review_records(catalogue, options.items, distinct, random.Random(options.seed))
+    records = review_records(catalogue, options.items, distinct, options.creators, random.Random(options.seed))
     reviewed: dict[str, tuple[str, str | None, bool | None]] = {}
     decoder = Decoder(Annotation)
 
@@ -74,7 +77,7 @@ async def bench(options: argparse.Namespace) -> dict[str, Any]:
     ):
         settings = Settings(
             gemini_api_key="key", gemini_base_url=fake.url, llm_state=folder, llm_usd_per_day=0.0,
-            llm_items_per_request=1, llm_concurrency=64, gemini_timeout_s=TIMEOUT_S,
+            llm_items_per_request=options.items_per_request, llm_concurrency=64, gemini_timeout_s=TIMEOUT_S,
             llm_requests_per_minute=options.requests_per_minute, llm_tokens_per_minute=options.tokens_per_minute,
         )  # fmt: skip
         stage = ReviewStage(make_llm(settings, catalogue), catalogue, annotations="annotations", dead_letters="dead")
@@ -119,7 +122,9 @@ async def bench(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def review_records(catalogue: Catalogue, items: int, distinct: int, chance: random.Random) -> list[Record]:
+def review_records(
+    catalogue: Catalogue, items: int, distinct: int, creators: float, chance: random.Random
+) -> list[Record]:
     """Review requests of different videos; beyond `distinct`, content comes again."""
     names = [attribute.id for attribute in catalogue.attributes]
     texts = [
@@ -129,11 +134,12 @@ def review_records(catalogue: Catalogue, items: int, distinct: int, chance: rand
     asked = [tuple(sorted(chance.sample(names, chance.randint(1, 4)))) for _ in range(distinct)]
     order = [*range(distinct), *(chance.randrange(distinct) for _ in range(items - distinct))]
     chance.shuffle(order)
-    return [_record(f"v{n}", texts[i], asked[i], n) for n, i in enumerate(order)]
+    whose = [f"c{chance.randrange(round(creators * items))}" for _ in order]
+    return [_record(f"v{n}", whose[n], texts[i], asked[i], n) for n, i in enumerate(order)]
 
 
-def _record(video_id: str, title: str, asked: tuple[str, ...], offset: int) -> Record:
-    upload = VideoUpload(schema_version=1, video_id=video_id, creator_id="c", uploaded_at_ms=1, title=title)
+def _record(video_id: str, creator_id: str, title: str, asked: tuple[str, ...], offset: int) -> Record:
+    upload = VideoUpload(schema_version=1, video_id=video_id, creator_id=creator_id, uploaded_at_ms=1, title=title)
     annotation = Annotation(
         schema_version=1, video_id=video_id, status="provisional", received_at_ms=1, annotated_at_ms=1,
         attributes={name: AttributeScore(0.4, "uncertain", None, "student") for name in asked},
