@@ -26,7 +26,7 @@ class Weights:
     """
 
     rarity: float = 1.0
-    missed: float = 1.0
+    missed: float = 3.0
     teacher_error: float = TEACHER_ERROR
 
 

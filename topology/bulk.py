@@ -48,13 +48,18 @@ def make_bulk(settings: Settings, catalogue: Catalogue, how: Bulk) -> Annotator:
     shared = shared_llm(settings)
     state = shared.memory if shared else LlmState(settings.llm_state_path, merge)
     limits = Limits(settings.llm_usd_per_day or math.inf, settings.llm_usd_per_hour or math.inf)
-    budget = Budget(state, Price(full.input * _HALF, full.output * _HALF), limits)
+    budget = Budget(state, bulk_price(full), limits)
     if how == "batch":
         pace = BulkPace(items_per_request=settings.llm_items_per_request, sharing=settings.llm_sharing)
         return BulkAnnotator(gemini, catalogue, state, budget, settings.llm_state_path / "batches", pace=pace)
     return LlmAnnotator(
         gemini, catalogue, state, budget, pace=pace_of(settings), limits=shared.limits if shared else None
     )
+
+
+def bulk_price(full: Price) -> Price:
+    """Return what a token costs in a batch job or at the flex tier."""
+    return Price(full.input * _HALF, full.output * _HALF)
 
 
 async def annotate_file(settings: Settings, path: Path, out: Path, how: Bulk) -> Mapping[str, int]:

@@ -19,6 +19,7 @@ from models.silver_sample import STRATA, clusters, draw, near_edges
 from models.student import Student
 from schemas.attributes import Catalogue, load_catalogue
 from schemas.errors import AnnotatorUnavailable, ConfigurationError
+from topology.bulk import Bulk, bulk_price, make_bulk
 from topology.console import progress
 from topology.llm import make_gemini
 from topology.roles import bundle_path, make_annotator
@@ -65,9 +66,17 @@ async def sample(settings: Settings, paths: Sequence[Path], size: int, count: in
 
 
 async def label(
-    settings: Settings, path: Path, folder: Path, answers: Path | None, *, only_estimate: bool = False
+    settings: Settings,
+    path: Path,
+    folder: Path,
+    answers: Path | None,
+    *,
+    bulk: Bulk | None = None,
+    only_estimate: bool = False,
 ) -> bool:
     """Label a sample into `folder`; tell whether nothing is left to ask.
+
+    `bulk` asks at half the price; batch jobs take all videos at once.
 
     Raises:
         ConfigurationError: the sample, the answers or the folder's journal can't be used.
@@ -82,14 +91,15 @@ async def label(
         _say(folder, export(folder, chosen, catalogue, read_answers(answers, chosen, catalogue)))
         return True
     if only_estimate:
-        print(_estimate(settings, catalogue, [one.video for one in chosen]), file=sys.stderr)
+        print(_estimate(settings, catalogue, [one.video for one in chosen], bulk), file=sys.stderr)
         return True
-    annotator = make_annotator(settings, catalogue)
+    annotator = make_bulk(settings, catalogue, bulk) if bulk else make_annotator(settings, catalogue)
     try:
         with Journal(folder, header(path, annotator.version, catalogue)) as journal:
             pending = [one.video for one in chosen if one.video.video_id not in journal.entries]
-            print(_estimate(settings, catalogue, pending), file=sys.stderr)
-            postponed = await _ask(annotator, catalogue, pending, journal, len(chosen))
+            print(_estimate(settings, catalogue, pending, bulk), file=sys.stderr)
+            size = len(pending) if bulk == "batch" else _RUN
+            postponed = await _ask(annotator, catalogue, pending, journal, len(chosen), size)
             counts = export(folder, chosen, catalogue, journal.entries)
     finally:
         await annotator.close()
@@ -100,10 +110,10 @@ async def label(
 
 
 async def _ask(
-    annotator: Annotator, catalogue: Catalogue, pending: Sequence[Video], journal: Journal, total: int
+    annotator: Annotator, catalogue: Catalogue, pending: Sequence[Video], journal: Journal, total: int, size: int
 ) -> set[str]:
     """Ask about `pending` and keep the answers; return why some were postponed."""
-    runs = iter([pending[at : at + _RUN] for at in range(0, len(pending), _RUN)])
+    runs = iter([pending[at : at + size] for at in range(0, len(pending), max(size, 1))])
     postponed: set[str] = set()
     failures: list[AnnotatorUnavailable] = []
     with progress() as bars:
@@ -136,11 +146,13 @@ async def _ask(
     return postponed
 
 
-def _estimate(settings: Settings, catalogue: Catalogue, videos: Sequence[Video]) -> str:
+def _estimate(settings: Settings, catalogue: Catalogue, videos: Sequence[Video], bulk: Bulk | None) -> str:
     if settings.llm != "gemini":
         return f"{len(videos)} videos to label by the local LLM: it costs no money"
     llm: Llm = make_gemini(with_changes(settings, gemini_api_key=settings.gemini_api_key or "none"), catalogue)
     price = price_of(settings.gemini_model, settings.llm_price)
+    if bulk:
+        price = bulk_price(price)
     questions = [Question(video.upload, catalogue.ids) for video in videos]
     requests = grouped(questions, lambda question: question, settings.llm_items_per_request, settings.llm_sharing)
     expected = forecast(llm, requests)

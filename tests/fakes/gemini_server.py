@@ -39,6 +39,7 @@ class GeminiServer:
     url: str = ""
     requests: list[Json] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    peers: set[int] = field(default_factory=set)
     script: list[str] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
@@ -75,6 +76,8 @@ async def gemini_server(server: GeminiServer | None = None) -> AsyncIterator[Gem
         if server.remembers:
             server.requests.append(body)
             server.headers.append(dict(request.headers))
+        if request.transport is not None:
+            server.peers.add(request.transport.get_extra_info("peername")[1])
         server.running += 1
         server.most_running = max(server.most_running, server.running)
         try:
@@ -184,6 +187,7 @@ _ERRORS: dict[str, Callable[[], web.Response]] = {
     "busy": lambda: _quota("GenerateRequestsPerMinutePerProjectPerModel", "0.1s"),
     "rate_limit": lambda: _quota("GenerateRequestsPerMinutePerProjectPerModel", "2.5s"),
     "daily_quota": lambda: _quota("GenerateRequestsPerDayPerProjectPerModel-FreeTier", "35640s"),
+    "daily_quota_ends": lambda: _quota("GenerateRequestsPerDayPerProjectPerModel", "0.5s"),
     "bad_request": lambda: _error(400, "INVALID_ARGUMENT", "Request contains an invalid argument"),
     "bad_key": lambda: _error(400, "INVALID_ARGUMENT", "API key not valid", {"reason": "API_KEY_INVALID"}),
     "no_billing": lambda: _error(400, "FAILED_PRECONDITION", "User location is not supported"),

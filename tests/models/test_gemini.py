@@ -1,5 +1,6 @@
 """One request to Gemini: what is sent, and how each way of failing ends."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable
@@ -262,6 +263,17 @@ async def test_vertex_ai_is_asked_as_the_project_with_its_own_credentials(make: 
     headers = {name.lower(): value for name, value in server.headers[0].items()}
     assert headers["authorization"] == "Bearer vertex-token"
     assert "x-goog-api-key" not in headers
+
+
+async def test_many_requests_share_a_bounded_pool_of_connections_that_is_closed(make: Make, server: GeminiServer):
+    gemini = make(connections=3)
+    calls = await asyncio.gather(*(ask(gemini, question(f"funny {i}")) for i in range(20)))
+    assert {type(call.outcome) for call in calls} == {Replied}
+    assert len(server.peers) <= 3
+    session = gemini._session
+    await gemini.close()
+    assert session is not None
+    assert session.closed
 
 
 async def test_a_proxy_carries_the_requests(make: Make, server: GeminiServer):

@@ -41,6 +41,9 @@ def add(commands: Commands) -> None:
     source.add_argument(
         "--answers", type=Path, metavar="FILE", help="answers that are there: CSV video, attribute, label"
     )
+    label.add_argument(
+        "--bulk", choices=["batch", "flex"], help="ask Gemini at half the price: within a day, or within minutes"
+    )
     label.add_argument("--estimate", action="store_true", help="say what it will cost, and ask nothing")
     label.add_argument("--out", type=Path, required=True, metavar="DIR")
     label.set_defaults(command=_label)
@@ -66,5 +69,11 @@ def _label(options: argparse.Namespace, settings: Settings) -> int:
 
     if options.llm:
         settings = with_changes(settings, llm=options.llm)
-    done = asyncio.run(label(settings, options.sample, options.out, options.answers, only_estimate=options.estimate))
+    if options.bulk and (options.answers or settings.llm != "gemini"):
+        raise ConfigurationError(f"--bulk {options.bulk} asks Gemini: give --llm gemini with it, and no --answers")
+    done = asyncio.run(
+        label(
+            settings, options.sample, options.out, options.answers, bulk=options.bulk, only_estimate=options.estimate
+        )
+    )  # fmt: skip
     return 0 if done else 1
