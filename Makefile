@@ -5,9 +5,7 @@ REAL ?= ../shared/data
 LLM_PRECISION ?= 0.85
 LLM_RECALL ?= 0.78
 
-.PHONY: help install demo demo-real test test-faults test-ui soak test-kafka check student asyncapi openapi clean eval-retrieval \
-	bench-budget bench-cascade bench-ingest bench-llm-outage bench-retrieval bench-review bench-session bench-sharing bench-states \
-	bench-store bench-student bench-swap
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,10 +47,14 @@ KAFKA_TESTS ?= tests/topology tests/faults
 test-kafka: install  ## run the tests that use a broker, faults too, on Apache Kafka (Java 17 and Maven; no containers)
 	VIBESTREAM_TEST_BROKER=kafka $(BIN)/python -m pytest $(KAFKA_TESTS)
 
-check: install  ## lint, types, and known vulnerabilities of dependencies
+check: install  ## lint, types, Dockerfile, documents and their links, known vulnerabilities of dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/topology/test_asyncapi.py tests/topology/test_openapi.py \
+		tests/topology/test_settings.py
+	.ci/asyncapi
 	$(BIN)/python .ci/dependency_audit.py
 
 # Those of Gemini 2.5 Pro against people on other attributes (arXiv 2510.06657); what certificates say holds as far as
@@ -114,6 +116,9 @@ asyncapi: install  ## write docs/asyncapi.json again
 
 openapi: install  ## write docs/openapi.json again
 	$(BIN)/vibestream http document > docs/openapi.json
+
+settings: install  ## write docs/settings.md again
+	$(BIN)/vibestream settings document > docs/settings.md
 
 clean:  ## remove what was installed and built
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -12,17 +12,17 @@ from msgspec import Meta, Struct
 from schemas.errors import ConfigurationError
 
 PREFIX = "VIBESTREAM_"
-# Never shown. The Gemini key goes by the name that its other tools use.
-_SECRETS = {
+# The Gemini key goes by the name that its other tools use.
+SECRETS = {
     "gemini_api_key": "GEMINI_API_KEY",
     "kafka_password": PREFIX + "KAFKA_PASSWORD",
     "http_token": PREFIX + "HTTP_TOKEN",
     "llm_redis": PREFIX + "LLM_REDIS",  # the address has the password in it
 }
+"""Settings whose values are never shown, and their variables."""
 Role = Literal["annotate", "review", "store", "session"]
 ROLES: tuple[Role, ...] = ("annotate", "review", "store", "session")
 
-Seconds = Annotated[float, Meta(gt=0)]
 MAX_SHARDS = 256
 
 
@@ -32,19 +32,25 @@ class Settings(Struct, frozen=True, kw_only=True):
     broker: Annotated[str, Meta(pattern=r"^kafka://[^/\s]+$", description="kafka://host:port[,host:port]")] = (
         "kafka://127.0.0.1:9092"
     )
-    kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    kafka_security: Annotated[
+        Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"], Meta(description="how the brokers are spoken to")
+    ] = "plaintext"
     kafka_ca_file: Annotated[str, Meta(description="PEM; empty: the system's authorities")] = ""
     kafka_cert_file: Annotated[str, Meta(description="PEM, the client's own where the broker asks")] = ""
     kafka_key_file: Annotated[str, Meta(description="PEM, the key of that certificate")] = ""
-    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    kafka_username: str = ""
-    kafka_password: str = ""
-    topic_prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]*$", max_length=100)] = ""
+    kafka_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Meta(description="of SASL")] = (
+        "SCRAM-SHA-512"
+    )
+    kafka_username: Annotated[str, Meta(description="of SASL")] = ""
+    kafka_password: Annotated[str, Meta(description="of SASL; a secret")] = ""
+    topic_prefix: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9._-]*$", max_length=100, description="of every topic and group")
+    ] = ""
     partitions: Annotated[int, Meta(ge=1, le=10_000, description="of each topic that `topics ensure` creates")] = 4
-    replication: Annotated[int, Meta(ge=1, le=10)] = 1
+    replication: Annotated[int, Meta(ge=1, le=10, description="of each topic that `topics ensure` creates")] = 1
     store_uri: Annotated[str, Meta(min_length=1, description="LanceDB: a folder or an object store")] = ".data/lancedb"
     store_endpoint: Annotated[str, Meta(description="of an S3-compatible store; credentials: AWS_*")] = ""
-    store_region: str = ""
+    store_region: Annotated[str, Meta(description="of an S3-compatible store")] = ""
     store_allow_http: Annotated[bool, Meta(description="let the endpoint be http://")] = False
     store_virtual_hosted: Annotated[bool, Meta(description="the bucket is part of the host's name")] = False
     store_deadline_s: Annotated[float, Meta(gt=0, description="for each call to the store")] = 60.0
@@ -59,11 +65,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     shadow_share: Annotated[float, Meta(ge=0, le=1, description="of the uploads, scored by the shadow student too")] = (
         0.05
     )
-    provider: Literal["cpu", "cuda"] = "cpu"
+    provider: Annotated[
+        Literal["cpu", "cuda"], Meta(description="what the student runs on; cuda never falls back to cpu, it refuses")
+    ] = "cpu"
     llm: Annotated[Literal["gemini", "local"], Meta(description="who reviews uncertain attributes")] = "local"
-    gemini_model: Annotated[str, Meta(min_length=1)] = "gemini-2.5-flash"
-    gemini_base_url: str = ""
-    gemini_api_key: str = ""
+    gemini_model: Annotated[str, Meta(min_length=1, description="as Google names it")] = "gemini-2.5-flash"
+    gemini_base_url: Annotated[str, Meta(description="instead of Google's; empty: Google's")] = ""
+    gemini_api_key: Annotated[str, Meta(description="a secret; not needed through Vertex AI")] = ""
     gemini_proxy: Annotated[str, Meta(description="http://host:port; empty: none")] = ""
     gemini_project: Annotated[str, Meta(description="ask through Vertex AI, as this project; no key then")] = ""
     gemini_location: Annotated[str, Meta(min_length=1, description="of Vertex AI")] = "global"
@@ -96,7 +104,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_watch_run: Annotated[
         int, Meta(ge=1, le=10_000, description="the same for session, where each may cost a list")
     ] = 100
-    commit_interval_s: Seconds = 1.0
+    commit_interval_s: Annotated[float, Meta(gt=0, description="between two commits of offsets")] = 1.0
     session_timeout_s: Annotated[float, Meta(ge=6, description="a worker silent for so long loses its partitions")] = (
         10.0
     )
@@ -123,20 +131,20 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Show every setting but the secrets."""
-        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name not in _SECRETS}
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name not in SECRETS}
         return f"Settings({shown})"
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """The values that no text may show."""
-        values = (getattr(self, name) for name in _SECRETS)
+        values = (getattr(self, name) for name in SECRETS)
         return tuple(value for value in (*values, urlsplit(self.llm_redis).password) if value)
 
     def lines(self) -> list[str]:
         """Return one line per setting: variable, value (whether it is set, of a secret), and what it is."""
         fields = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
         return [
-            f"{_variable(name)}={_shown(name, getattr(self, name))}  {fields[name].get('description', '')}".rstrip()
+            f"{variable(name)}={_shown(name, getattr(self, name))}  {fields[name].get('description', '')}".rstrip()
             for name in self.__struct_fields__
         ]
 
@@ -188,17 +196,17 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         ConfigurationError: a value is malformed or out of range, or a VIBESTREAM_ variable names no setting.
 
     """
-    names = {_variable(name): name for name in Settings.__struct_fields__}
-    for variable in environ:
-        if variable.startswith(PREFIX) and variable not in names and not variable.startswith(PREFIX + "TEST_"):
-            raise ConfigurationError(f"{variable} is no setting; there are: {', '.join(names)}")
-    raw = {name: environ[variable] for variable, name in names.items() if variable in environ}
+    names = {variable(name): name for name in Settings.__struct_fields__}
+    for name in environ:
+        if name.startswith(PREFIX) and name not in names and not name.startswith(PREFIX + "TEST_"):
+            raise ConfigurationError(f"{name} is no setting; there are: {', '.join(names)}")
+    raw = {name: environ[key] for key, name in names.items() if key in environ}
     try:
         return msgspec.convert(raw, Settings, strict=False)
     except msgspec.ValidationError as error:
         name = str(error).rpartition("$.")[2].rstrip("`")
         reason = str(error).partition(" - at ")[0]
-        raise ConfigurationError(f"{_variable(name)}={_shown(name, raw.get(name))!r}: {reason}") from error
+        raise ConfigurationError(f"{variable(name)}={_shown(name, raw.get(name))!r}: {reason}") from error
 
 
 def with_changes(settings: Settings, **changes: object) -> Settings:
@@ -209,13 +217,14 @@ def with_changes(settings: Settings, **changes: object) -> Settings:
 def environment(settings: Settings) -> dict[str, str]:
     """Return this process's environment with `settings` in it, for a worker process."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    own = {_variable(name): str(getattr(settings, name)) for name in Settings.__struct_fields__}
+    own = {variable(name): str(getattr(settings, name)) for name in Settings.__struct_fields__}
     return {**inherited, **own}
 
 
-def _variable(name: str) -> str:
-    return _SECRETS.get(name, PREFIX + name.upper())
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return SECRETS.get(name, PREFIX + name.upper())
 
 
 def _shown(name: str, value: object) -> object:
-    return ("(set)" if value else "") if name in _SECRETS else value
+    return ("(set)" if value else "") if name in SECRETS else value

@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from schemas.errors import ConfigurationError
 from topology.settings import Settings, environment, read_settings, with_changes
+from topology.settings_page import document
 
 
 def test_settings_are_read_from_the_environment() -> None:
@@ -37,3 +40,8 @@ def test_a_worker_process_reads_the_same_settings(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("GEMINI_API_KEY", "s3cret")
     settings = with_changes(Settings(), broker="kafka://c:3", max_age_days=2.5, gemini_api_key="s3cret")
     assert read_settings(environment(settings)) == settings
+
+
+def test_the_committed_page_is_the_generated_one() -> None:
+    committed = Path(__file__).parents[2] / "docs" / "settings.md"
+    assert committed.read_text() == document(), "write it again: make settings"
