@@ -76,7 +76,10 @@ class UserStates:
 
         """
         while partition not in self._partitions:
-            await asyncio.shield(self._recovery(partition).entries)
+            recovery = self._recovery(partition)
+            await asyncio.shield(recovery.entries)
+            # Its callback may be due later in this turn of the event loop, which would never come to it.
+            self._recovered(partition, recovery, recovery.entries)
 
     def forget(self, partitions: Iterable[int]) -> None:
         """Drop partitions; call it whenever some are revoked or newly assigned."""

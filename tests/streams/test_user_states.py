@@ -111,6 +111,24 @@ async def test_a_partition_that_was_begun_is_read_once_and_waited_for():
     assert states.get(0, "u") == state("u", 1)
 
 
+def test_who_needs_a_partition_in_the_very_turn_in_which_its_recovery_ends_does_not_wait_for_ever():
+    async def need_it_in_every_turn() -> None:
+        states = UserStates(Changelog(record("u", 1)))
+        states.begin([0])
+        needing: list[asyncio.Task[None]] = []
+        while not (needing and needing[0].done()):
+            needing.append(asyncio.create_task(states.ensure(0)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*needing)
+        assert states.get(0, "u") == state("u", 1)
+
+    # A loop that never comes to its other callbacks can't time out either.
+    thread = threading.Thread(target=asyncio.run, args=(need_it_in_every_turn(),), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
 async def test_a_beginning_that_fails_is_tried_again_by_who_needs_it():
     changelog = Changelog(record("u", 1))
 
