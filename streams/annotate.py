@@ -12,7 +12,7 @@ from streams.clock import now_ms
 from streams.record import Effects, Message, Record
 from streams.stage import Item, Stage
 from streams.students import LiveStudent
-from streams.uploads import TakeDown, UploadDecoder, content_ms
+from streams.uploads import TakeDown, UploadDecoder, content_ms, received_ms
 
 # A ReviewRequest, made of parts that are JSON already.
 _REQUEST = b'{"schema_version":1,"upload":%b,"annotation":%b,"attributes":%b}'
@@ -64,7 +64,7 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
                 schema_version=1,
                 video_id=upload.video_id,
                 status="provisional" if uncertain else "final",
-                received_at_ms=record.timestamp_ms,
+                received_at_ms=received_ms(record),
                 annotated_at_ms=now,
                 creator_id=upload.creator_id,
                 uploaded_at_ms=upload.uploaded_at_ms,
@@ -97,6 +97,6 @@ def _removed(record: Record, event: TakeDown) -> Annotation:
         schema_version=1,
         video_id=event.video_id,
         status="removed",
-        received_at_ms=record.timestamp_ms,
+        received_at_ms=received_ms(record),
         annotated_at_ms=now_ms(),
     )

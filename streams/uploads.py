@@ -1,5 +1,6 @@
 """Reading video-uploads: an upload, or the take-down that a record without value means."""
 
+import re
 from typing import NamedTuple
 
 from schemas.errors import InvalidRecord
@@ -7,6 +8,9 @@ from schemas.events import VideoUpload
 from schemas.wire import Decoder
 from streams.record import Record
 from streams.stage import record_key
+
+RECEIVED_HEADER = "vibestream-received-ms"
+"""When the broker first took a record that is now sent again, as decimal digits."""
 
 _DAY_MS = 86_400_000
 
@@ -47,6 +51,18 @@ class UploadDecoder:
         return upload
 
 
+def received_ms(record: Record) -> int:
+    """When the broker took this record, or the one that it repeats: what came between outranks a repeated take-down.
+
+    Whoever sends a header can only make a record older by it.
+    """
+    if not record.headers:
+        return record.timestamp_ms
+    first = dict(record.headers).get(RECEIVED_HEADER) or b""
+    return min(int(first), record.timestamp_ms) if re.fullmatch(rb"\d{1,15}", first) else record.timestamp_ms
+
+
 def content_ms(record: Record, event: VideoUpload | TakeDown) -> int:
     """When this content came to be, as `Annotation.content_ms` will say."""
-    return record.timestamp_ms if isinstance(event, TakeDown) else min(event.uploaded_at_ms, record.timestamp_ms)
+    received = received_ms(record)
+    return received if isinstance(event, TakeDown) else min(event.uploaded_at_ms, received)

@@ -19,6 +19,7 @@ from schemas.errors import ConfigurationError, InvalidRecord
 from schemas.wire import Decoder, encode
 from streams.clock import now_ms
 from streams.record import Message
+from streams.uploads import RECEIVED_HEADER
 from topology.kafka import read_topic
 from topology.producer import ConfirmedProducer
 from topology.settings import Settings
@@ -149,8 +150,8 @@ def replays(letter: DeadLetter) -> int:
 def replay(settings: Settings, producer: ConfirmedProducer, letters: Iterable[DeadLetter]) -> None:
     """Send the records of `letters` to where they came from, in the order they had there, and mark the letters.
 
-    They go to their own partition: whoever produced them may hash keys otherwise. They get a new timestamp, so a
-    take-down counts from now.
+    They go to their own partition: whoever produced them may hash keys otherwise. A header keeps the time at which the
+    broker took them first, or a take-down would outrank what was uploaded since.
 
     Raises:
         BrokerUnavailable: the broker stopped acknowledging; letters that are not marked may have been sent.
@@ -180,9 +181,13 @@ def _position(letter: DeadLetter) -> tuple[str, int, int]:
 
 
 def _again(letter: DeadLetter) -> Message:
-    origin = dict(letter.headers).get(ORIGIN_HEADER) or letter.origin.encode()
-    headers = [header for header in letter.headers if header[0] not in (REPLAYS_HEADER, ORIGIN_HEADER)]
-    headers += [(REPLAYS_HEADER, str(replays(letter) + 1).encode()), (ORIGIN_HEADER, origin)]
+    before = dict(letter.headers)
+    ours = {
+        REPLAYS_HEADER: str(replays(letter) + 1).encode(),
+        ORIGIN_HEADER: before.get(ORIGIN_HEADER) or letter.origin.encode(),
+        RECEIVED_HEADER: before.get(RECEIVED_HEADER) or str(letter.timestamp_ms).encode(),
+    }
+    headers = [*(header for header in letter.headers if header[0] not in ours), *ours.items()]
     return Message(letter.topic, letter.key, letter.payload, headers, letter.partition)
 
 

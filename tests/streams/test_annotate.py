@@ -13,7 +13,8 @@ from schemas.attributes import load_catalogue
 from schemas.events import VideoUpload
 from schemas.wire import Decoder, encode
 from streams.annotate import AnnotateStage
-from streams.record import Effects, Record
+from streams.record import Effects, Headers, Record
+from streams.uploads import RECEIVED_HEADER
 
 NOW_MS = 1_750_000_000_000
 DAY_MS = 86_400_000
@@ -37,8 +38,8 @@ def upload(video_id: str, title: str, uploaded_at_ms: int = NOW_MS - 1_000) -> b
     )
 
 
-def record(key: str, value: bytes | None, offset: int = 0, timestamp_ms: int = NOW_MS) -> Record:
-    return Record("video-uploads", 0, offset, timestamp_ms, key.encode(), value)
+def record(key: str, value: bytes | None, offset: int = 0, timestamp_ms: int = NOW_MS, headers: Headers = ()) -> Record:
+    return Record("video-uploads", 0, offset, timestamp_ms, key.encode(), value, headers)
 
 
 def annotations(effects: Effects) -> dict[str, Annotation]:
@@ -96,6 +97,28 @@ async def test_a_fast_clock_does_not_outrank_the_take_down_that_follows(stage: A
     late_final = annotations(await stage.run([record("a", upload("a", "x", NOW_MS + 60_000))]))["a"]
     assert fast.seq < removed.seq
     assert late_final.seq < removed.seq
+
+
+@pytest.mark.parametrize(
+    ("header", "winner"),
+    [
+        (str(NOW_MS - 60_000).encode(), "final"),  # a replay of one from before the upload
+        (str(NOW_MS + 5).encode(), "removed"),  # of one from after it
+        (str(NOW_MS + 99_000).encode(), "removed"),  # nobody gets into the future by it
+        (b"yesterday", "removed"),
+        (None, "removed"),
+    ],
+)
+async def test_a_take_down_that_is_sent_again_counts_from_when_it_came_first(
+    stage: AnnotateStage, header: bytes | None, winner: str
+) -> None:
+    kept = annotations(await stage.run([record("a", upload("a", "x"))]))["a"]
+    again = record("a", None, 1, NOW_MS + 10, ((RECEIVED_HEADER, header),))
+    removed = annotations(await stage.run([again]))["a"]
+    assert removed.content_ms <= NOW_MS + 10
+    assert ("removed" if removed.seq > kept.seq else "final") == winner
+    both = annotations(await stage.run([record("a", upload("a", "x")), again]))["a"]
+    assert (both.status == "removed") == (winner == "removed")
 
 
 async def test_the_newest_content_of_a_video_wins_within_a_run(stage: AnnotateStage) -> None:

@@ -21,6 +21,7 @@ from schemas.wire import encode
 from streams.clock import now_ms
 from streams.dead_letter import dead_letter
 from streams.record import Message, Record
+from streams.uploads import RECEIVED_HEADER
 from tests.processes import wait_until
 from tests.topology.test_cli import vibestream
 from topology.audit import audit
@@ -186,7 +187,7 @@ def test_replayed_records_lie_where_they_were_in_their_order_with_key_value_and_
     replay(settings, producer, letters)
 
     def ours(origin: str) -> tuple[tuple[str, bytes], ...]:
-        return (REPLAYS_HEADER, b"1"), (ORIGIN_HEADER, origin.encode())
+        return (REPLAYS_HEADER, b"1"), (ORIGIN_HEADER, origin.encode()), (RECEIVED_HEADER, b"1000")
 
     assert [(one.partition, one.key, one.value, one.headers) for one in arrived(settings, topic, 3)] == [
         (2, None, b"\xff", ours(f"{topic}/2/9")),
@@ -217,7 +218,10 @@ def test_replays_add_up_over_the_letters_of_a_record_until_it_is_skipped(
         one = refused(count + 1)
         assert replays(one) == count
         replay(settings, producer, [one])
-    assert dict(refused(4).headers) == {REPLAYS_HEADER: b"3", ORIGIN_HEADER: f"{topic}/1/0".encode()}
+    first = str(arrived(settings, topic, 1)[0].timestamp_ms).encode()
+    assert dict(refused(4).headers) == {
+        REPLAYS_HEADER: b"3", ORIGIN_HEADER: f"{topic}/1/0".encode(), RECEIVED_HEADER: first,
+    }  # fmt: skip
 
     done = vibestream(settings, "dlq", "replay", "--yes")
     assert done.returncode == 0
