@@ -4,6 +4,7 @@ Student heads, LLM rubric and answer schema, table columns and the words of rest
 """
 
 import tomllib
+from collections.abc import Iterable
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -41,14 +42,22 @@ class Attribute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Catalogue(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
-    """All attributes, in the order in which models, tables and prompts list them."""
+    """All attributes, in the order in which models, tables and prompts list them.
+
+    `retired` names what once was one: records that still have it are taken, without it.
+    """
 
     attributes: Annotated[tuple[Attribute, ...], Meta(min_length=1)]
+    retired: tuple[AttributeId, ...] = ()
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """Attribute ids in catalogue order."""
         return tuple(attribute.id for attribute in self.attributes)
+
+    def unknown(self, attribute_ids: Iterable[str]) -> list[str]:
+        """Return, sorted, those that neither are nor ever were attributes."""
+        return sorted(set(attribute_ids).difference(self.ids, self.retired))
 
     @cached_property
     def policy_ids(self) -> tuple[str, ...]:
@@ -68,7 +77,7 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
     """Read a catalogue from TOML; without a path, the one that ships with vibestream.
 
     Raises:
-        CatalogueError: the file can't be read, a field is wrong, or two attributes share an id.
+        CatalogueError: the file can't be read, a field is wrong, two attributes share an id, or one is retired too.
 
     """
     source = path or files("schemas") / "catalogue.toml"
@@ -82,4 +91,7 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
         raise CatalogueError(
             f"attribute catalogue {source}: id used twice: {', '.join(duplicates)}; ids must be unique"
         )
+    both = sorted(set(catalogue.ids).intersection(catalogue.retired))
+    if both:
+        raise CatalogueError(f"attribute catalogue {source}: {', '.join(both)} is both retired and an attribute")
     return catalogue

@@ -46,18 +46,18 @@ def check_annotation(annotation: Annotation, catalogue: Catalogue, dim: int) -> 
     """Check that the table can hold `annotation`. One that removes its video always fits.
 
     Raises:
-        InvalidRecord: impossible: an attribute that the catalogue does not have, or an embedding that is not `dim`
+        InvalidRecord: impossible: an attribute that the catalogue never had, or an embedding that is not `dim`
             finite float16 numbers.
 
     """
     if annotation.status == "removed":
         return
-    unknown = annotation.attributes.keys() - set(catalogue.ids)
+    unknown = catalogue.unknown(annotation.attributes)
     if unknown:
         raise InvalidRecord(
             "impossible",
-            f"video {annotation.video_id!r}: attributes {', '.join(sorted(unknown))} are not in the catalogue of this"
-            " store; run annotate and store with the same catalogue",
+            f"video {annotation.video_id!r}: attributes {', '.join(unknown)} are not in the catalogue of this"
+            " store; run annotate and store with the same catalogue, or list them there as retired",
         )
     embedding = annotation.embedding
     if embedding is None:

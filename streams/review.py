@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from models.annotator import Annotator, Answered, Outcome, Postponed, Question, Verdict
+from models.annotator import Annotator, Answered, Declined, Outcome, Postponed, Question, Verdict
 from models.isolation import speaks_to_the_rater
 from monitoring import metrics
 from schemas.annotation import Annotation, AttributeScore, ReviewRequest
@@ -36,20 +36,21 @@ class ReviewStage(Stage[ReviewRequest]):
         self._requests = Decoder(ReviewRequest)
 
     def decode(self, record: Record) -> ReviewRequest:
-        """Return the request."""
+        """Return the request, without attributes that were retired since."""
         video_id = record_key(record)
         if record.value is None:
             raise InvalidRecord("impossible", "a review request has a value")
         request = self._requests.decode(record.value)
         if not request.upload.video_id == request.annotation.video_id == video_id:
             raise InvalidRecord("impossible", f"key {video_id!r}, upload and annotation name different videos")
-        unknown = [name for name in request.attributes if name not in self._catalogue.ids]
+        unknown = self._catalogue.unknown(request.attributes)
         if unknown:
             raise InvalidRecord("impossible", f"attributes {unknown} are not in the catalogue of this worker")
         missing = [name for name in request.attributes if name not in request.annotation.attributes]
         if missing:
             raise InvalidRecord("impossible", f"attributes {missing} are asked for but not in the annotation")
-        return request
+        asked = tuple(name for name in request.attributes if name not in self._catalogue.retired)
+        return msgspec.structs.replace(request, attributes=asked)
 
     async def process(self, items: Sequence[Item[ReviewRequest]]) -> Effects:
         """Ask the annotator and finish the annotations."""
@@ -58,9 +59,10 @@ class ReviewStage(Stage[ReviewRequest]):
             known = newest.get(request.upload.video_id)
             if known is None or request.annotation.seq >= known.annotation.seq:
                 newest[request.upload.video_id] = request
-        requests = list(newest.values())
+        requests = [request for request in newest.values() if request.attributes]
         outcomes = await self._annotator.annotate([self._question(request) for request in requests])
         reviewed = [self._finish(request, outcome) for request, outcome in zip(requests, outcomes, strict=True)]
+        reviewed += [self._finish(request, _RETIRED) for request in newest.values() if not request.attributes]
 
         def confirm() -> None:
             for annotation in reviewed:
@@ -121,6 +123,7 @@ class ReviewStage(Stage[ReviewRequest]):
 
 
 _MAX_REASON = 500
+_RETIRED = Declined("what was open was retired from the catalogue")
 _NOT_CLEARED = Verdict(None, None, "the text may speak to the LLM, which then can't clear it")
 
 

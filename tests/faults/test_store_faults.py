@@ -1,8 +1,10 @@
 """Faults of the store and of the student's files: the workers wait or refuse loudly, and everything arrives."""
 
+import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from uuid import uuid4
@@ -10,13 +12,26 @@ from uuid import uuid4
 import pytest
 
 from models.bundle import MODEL, default_bundle
+from schemas.attributes import load_catalogue
+from streams.attribute_table import AttributeTable
 from tests.faults.disk import Disk, disk
 from tests.faults.outcomes import OUTCOMES, Outcome
 from tests.faults.storing import ROLES, Storing, storing
 from tests.processes import wait_until
+from topology.roles import open_table
 from topology.settings import Settings
 
 AWAY_S = 15
+KEPT, GAINED, LOST = "funny", "eerie", "ranting"
+_HEADING = "[[attributes]]"
+
+
+def write_catalogue(path: Path, without: str = "", retired: Sequence[str] = ()) -> Path:
+    """The catalogue that ships, without an attribute."""
+    head, *entries = (files("schemas") / "catalogue.toml").read_text().split(_HEADING)
+    kept = [entry for entry in entries if f'id = "{without}"' not in entry]
+    path.write_text(_HEADING.join([f"{head}\nretired = {json.dumps(retired)}\n", *kept]))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +63,10 @@ def bundle(folder: Path) -> Path:
     return shutil.copytree(default_bundle(), folder / "bundle")
 
 
+def rows(table: AttributeTable, attribute: str) -> list[dict[str, float | None]]:
+    return [row for batch in table.read([f"p_{attribute}"]) for row in batch.to_pylist()]
+
+
 def settings_of(broker: str, **more: object) -> Settings:
     return Settings(
         broker=broker, topic_prefix=f"{uuid4().hex[:12]}.", session_timeout_s=6, commit_interval_s=0.3, **more
@@ -55,8 +74,16 @@ def settings_of(broker: str, **more: object) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def on_disk(broker: str, folder: Path, mounted: Disk | None, bundle: Path, report: list[Outcome]) -> Iterator[Storing]:
-    settings = settings_of(broker, store_uri=str(folder / "disk" / "lancedb"), bundle=str(bundle))
+def catalogue(folder: Path) -> Path:
+    return write_catalogue(folder / "catalogue.toml", without=GAINED)
+
+
+@pytest.fixture(scope="module")
+def on_disk(
+    broker: str, folder: Path, mounted: Disk | None, bundle: Path, catalogue: Path, report: list[Outcome]
+) -> Iterator[Storing]:
+    store = str(folder / "disk" / "lancedb")
+    settings = settings_of(broker, store_uri=store, bundle=str(bundle), catalogue=str(catalogue))
     with storing(settings, folder, report) as made:
         yield made
 
@@ -116,6 +143,27 @@ def test_a_student_whose_file_is_damaged_goes_on_and_is_refused_at_its_next_star
 
     on_disk.suffer("bundle damaged, worker running", damaged_while_it_runs)
     on_disk.suffer("bundle damaged, worker started", damaged_at_its_start)
+
+
+def test_a_catalogue_that_gains_and_loses_attributes_while_the_others_have_the_old_one(
+    on_disk: Storing, catalogue: Path
+) -> None:
+    def replaced() -> None:
+        for role in ("store", "annotate"):  # the store takes what the one before it does not know yet, or still sends
+            on_disk.workers.end(role)
+            on_disk.workers.start(role)
+            on_disk.workers.wait_until_reading(role)
+
+    write_catalogue(catalogue)
+    on_disk.suffer("catalogue gains an attribute", replaced)
+    write_catalogue(catalogue, without=LOST, retired=[LOST])
+    on_disk.suffer("catalogue loses an attribute", replaced)
+    on_disk.suffer("none, catalogue changed", lambda: None)
+
+    [table] = open_table(on_disk.settings, load_catalogue()).tables.values()
+    scored = {name: sum(row[f"p_{name}"] is not None for row in rows(table, name)) for name in (GAINED, LOST, KEPT)}
+    assert 0 < scored[GAINED] < scored[KEPT]
+    assert 0 < scored[LOST] < scored[KEPT]
 
 
 def test_an_object_store_that_does_not_answer_for_a_while(

@@ -29,7 +29,7 @@ States = dict[tuple[int, str], UserState]
 
 def accounted(settings: Settings) -> Audit:
     """The audit of everything, which must add up."""
-    result = audit(settings, open_table(settings, load_catalogue()))
+    result = audit(settings, open_table(settings, load_catalogue(settings.catalogue_path)))
     assert result.ok, (result, result.examples)
     return result
 

@@ -7,6 +7,7 @@ import pytest
 
 from models.annotator import Answered, Declined, Outcome, Postponed, Question, Verdict
 from schemas.annotation import Annotation, AnnotatorVersion, AttributeScore, ReviewRequest, StudentVersion
+from schemas.attributes import Catalogue
 from schemas.events import VideoUpload
 from schemas.wire import Decoder, encode
 from streams.record import Record
@@ -50,8 +51,10 @@ def record(made: ReviewRequest, key: str | None = None) -> Record:
     return Record("review-requests", 0, 0, NOW_MS, (key or made.upload.video_id).encode(), encode(made))
 
 
-async def finals(annotator: TableAnnotator, *requests: ReviewRequest) -> dict[str, Annotation]:
-    stage = ReviewStage(annotator, CATALOGUE, annotations="annotations", dead_letters="dead-letters")
+async def finals(
+    annotator: TableAnnotator, *requests: ReviewRequest, catalogue: Catalogue = CATALOGUE
+) -> dict[str, Annotation]:
+    stage = ReviewStage(annotator, catalogue, annotations="annotations", dead_letters="dead-letters")
     effects = await stage.run([record(made) for made in requests])
     assert effects.refused == []
     decoder = Decoder(Annotation)
@@ -176,3 +179,17 @@ async def test_what_decides_whether_a_video_is_served_is_asked_alone() -> None:
     annotator = TableAnnotator({})
     await finals(annotator, request("a", hostile=None, funny=None), request("b", funny=None))
     assert [question.alone for question in annotator.asked] == [True, False]
+
+
+async def test_what_was_retired_since_is_not_asked_and_leaves_nothing_open() -> None:
+    fewer = Catalogue(tuple(one for one in CATALOGUE.attributes if one.id != "funny"), retired=("funny",))
+    annotator = TableAnnotator({"both": {"calm": Verdict(True, "so calm")}})
+
+    made = await finals(
+        annotator, request("both", calm=None, funny=None), request("gone", eerie=True, funny=None), catalogue=fewer
+    )
+
+    assert [(asked.upload.video_id, asked.attributes) for asked in annotator.asked] == [("both", ("calm",))]
+    assert (made["both"].status, made["both"].attributes["calm"].label, made["both"].reason) == ("final", True, None)
+    assert (made["gone"].status, made["gone"].attributes["eerie"].label) == ("final", True)
+    assert made["gone"].reason == "what was open was retired from the catalogue"

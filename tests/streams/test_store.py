@@ -122,6 +122,17 @@ async def test_an_impossible_record_is_refused_and_the_others_are_stored(stage, 
     assert reason in letter.message
 
 
+async def test_an_attribute_that_was_retired_is_left_out_of_the_row(tmp_path):
+    retired = msgspec.structs.replace(CATALOGUE, retired=("tasty",))
+    store = AttributeStore.open(Database(str(tmp_path)), retired, DIM)
+    stage = StoreStage(store, "dead-letters")
+    effects = await stage.run([record(annotation("v1", attribute="tasty"))])
+
+    assert (effects.refused, stored(store)) == ([], {"v1": "final"})
+    assert not any("tasty" in name for batch in store.read() for name in batch.schema.names)
+    await stage.close()
+
+
 async def test_a_run_of_bad_records_alone_writes_nothing(stage, table):
     effects = await stage.run([Record("annotations", 0, 1, T0, b"v1", b"{")])
 
