@@ -169,6 +169,7 @@ def live_pipeline(
             llm="gemini",
             gemini_api_key="key",
             gemini_base_url=gemini.url,
+            llm_usd_per_day=0,  # or its pacing would leave videos provisional
         )
         ensure_topics(settings)
         workers = Workers(settings, folder)

@@ -41,10 +41,19 @@ class Load:
 
 
 def videos(name: str, count: int) -> list[DemoUpload]:
-    """Uploads of the demo under ids of a scenario's own, oldest first; at most 560."""
+    """Uploads of the demo under ids of a scenario's own, oldest first; at most 560.
+
+    Their texts are its own too, or the LLM would have answered all of them in the scenario before.
+    """
     demo = load_uploads(now_ms())
     chosen = [demo[len(demo) * n // count] for n in range(count)]
-    return [DemoUpload(replace(one.upload, video_id=f"{name}-{one.upload.video_id}"), one.moods) for one in chosen]
+    return [_of_its_own(name, one) for one in chosen]
+
+
+def _of_its_own(name: str, one: DemoUpload) -> DemoUpload:
+    upload = one.upload
+    made = replace(upload, video_id=f"{name}-{upload.video_id}", title=f"{upload.title} ({name})")
+    return DemoUpload(made, one.moods)
 
 
 def ids(uploads: Sequence[DemoUpload]) -> frozenset[str]:

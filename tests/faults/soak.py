@@ -53,13 +53,14 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--logs", type=Path, help="folder that keeps the workers' logs")
     options = parser.parse_args()
-    verdict = soak(options.events, options.kills, random.Random(options.seed))
+    verdict = soak(options.events, options.kills, random.Random(options.seed), options.logs)
     print(json.dumps(verdict))
     sys.exit(1 if verdict["lost"] or verdict["duplicates"] or verdict["unaccounted"] else 0)
 
 
-def soak(events: int, kills: int, chance: random.Random) -> dict[str, Any]:
+def soak(events: int, kills: int, chance: random.Random, logs: Path | None = None) -> dict[str, Any]:
     """Return the verdict."""
     uploads = int(events * _UPLOADS)
     watched = events - uploads
@@ -79,7 +80,7 @@ def soak(events: int, kills: int, chance: random.Random) -> dict[str, Any]:
             llm_usd_per_day=0,
         )
         ensure_topics(settings)
-        workers = Workers(settings, folder)
+        workers = Workers(settings, logs or folder)
         stack.callback(workers.stop_all)
         for role in ROLES:
             workers.start(role)

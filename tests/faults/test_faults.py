@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.live import Live
+from tests.processes import wait_until
 from topology.settings import ROLES
 
 Fault = Callable[[Live], int]
@@ -64,12 +65,17 @@ def scale_out_and_in(live: Live) -> int:
 
 
 def llm_down(live: Live) -> int:
-    """For some seconds Gemini answers 503, 429 and HTML, and drops connections."""
-    before = len(live.gemini.requests)
-    live.gemini.script.extend(["overloaded", "drop", "rate_limit", "gateway", "html"] * 200)
+    """For some seconds Gemini answers 503, 429 and HTML, and drops connections; reviews wait for it."""
+    failures = ["overloaded", "drop", "rate_limit", "gateway", "html"] * 200
+    live.gemini.script.extend(failures)
+    review = live.workers.oldest("review")
+    wait_until(
+        lambda: live.workers.metric(review, "vibestream_llm_pauses_total") > 0, 30, "the LLM is left alone for a while"
+    )
     time.sleep(LLM_DOWN_S)
+    failed = len(failures) - len(live.gemini.script)
     live.gemini.script.clear()
-    return len(live.gemini.requests) - before
+    return failed
 
 
 @pytest.mark.parametrize("fault", [kill_all, freeze_all, rolling_restart, scale_out_and_in, llm_down])
