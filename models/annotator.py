@@ -37,9 +37,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Answered:
-    """The LLM answered; the mapping holds every attribute of the question."""
+    """The LLM answered; the mapping holds every attribute of the question.
+
+    `speaks_to_rater`: it found that the text speaks to its rater, who then may have been talked into an answer.
+    """
 
     verdicts: Mapping[str, Verdict]
+    speaks_to_rater: bool = False
 
 
 @dataclass(frozen=True)

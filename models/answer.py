@@ -32,6 +32,7 @@ class _Verdict(Struct, frozen=True):
 class _Answer(Struct, frozen=True):
     video_id: str
     verdicts: Sequence[_Verdict]
+    speaks_to_rater: bool = False
 
 
 class _Answers(Struct, frozen=True):
@@ -68,7 +69,8 @@ def read_answers(text: str, asked: Mapping[str, Question]) -> dict[str, Answered
     An id is left out when it was answered twice, or when an asked attribute is missing or was decided twice. Ids and
     attributes that were not asked for are ignored. A yes must quote the video, and whatever is quoted must stand in
     the text of this very video: otherwise a video that was asked about alone gets an unclear, with the reason, and one
-    that shared the request is left out, because a neighbour may have spoken for it.
+    that shared the request is left out, because a neighbour may have spoken for it. For the same reason all are left
+    out where the LLM says of one that it speaks to its rater.
 
     Raises:
         msgspec.DecodeError: `text` is not JSON, or (as ValidationError) breaks the schema or its enum.
@@ -78,6 +80,9 @@ def read_answers(text: str, asked: Mapping[str, Question]) -> dict[str, Answered
     times = Counter(answer.video_id for answer in answers)
     _count("unknown_id", sum(key not in asked for key in times))
     _count("doubled_id", sum(times[key] > 1 for key in asked))
+    if len(asked) > 1 and any(answer.speaks_to_rater for answer in answers):
+        _count("beside_one_that_speaks_to_rater", len(asked))
+        return {}
     believed: dict[str, Answered] = {}
     for answer in answers:
         if answer.video_id in asked and times[answer.video_id] == 1:
@@ -97,7 +102,7 @@ def _answered(answer: _Answer, question: Question, *, alone: bool) -> Answered |
     verdicts = {verdict.attribute: _checked(verdict, fields) for verdict in said}
     unfounded = sum(verdict.reason is not None for verdict in verdicts.values())
     _count("unfounded", unfounded)
-    return None if unfounded and not alone else Answered(verdicts)
+    return None if unfounded and not alone else Answered(verdicts, answer.speaks_to_rater)
 
 
 def _checked(said: _Verdict, fields: Sequence[str]) -> Verdict:

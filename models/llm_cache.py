@@ -13,6 +13,7 @@ from models.prompt import video_text
 class _Kept(Struct, frozen=True, omit_defaults=True):
     verdicts: dict[str, tuple[bool | None, str | None, str | None]] = {}
     declined: str | None = None
+    speaks_to_rater: bool = False
 
 
 _decode = msgspec.json.Decoder(_Kept).decode
@@ -29,18 +30,21 @@ def keep(outcome: Answered | Declined) -> bytes:
     """Return the outcome as it is kept."""
     if isinstance(outcome, Declined):
         return msgspec.json.encode(_Kept(declined=outcome.reason))
-    return msgspec.json.encode(_Kept({name: (v.label, v.evidence, v.reason) for name, v in outcome.verdicts.items()}))
+    verdicts = {name: (v.label, v.evidence, v.reason) for name, v in outcome.verdicts.items()}
+    return msgspec.json.encode(_Kept(verdicts, speaks_to_rater=outcome.speaks_to_rater))
 
 
 def merge(known: bytes, new: bytes) -> bytes:
     """Return both answers about one video; the new one counts where they differ."""
     before, after = _decode(known), _decode(new)
-    return msgspec.json.encode(_Kept({**before.verdicts, **after.verdicts}, after.declined))
+    speaks = before.speaks_to_rater or after.speaks_to_rater
+    return msgspec.json.encode(_Kept({**before.verdicts, **after.verdicts}, after.declined, speaks))
 
 
 def recall(kept: bytes, question: Question) -> Answered | Declined | None:
     """Return what is known of `question`, None if some attribute was never asked about."""
     known = _decode(kept)
     if known.verdicts.keys() >= set(question.attributes):
-        return Answered({name: Verdict(*known.verdicts[name]) for name in question.attributes})
+        verdicts = {name: Verdict(*known.verdicts[name]) for name in question.attributes}
+        return Answered(verdicts, known.speaks_to_rater)
     return None if known.declined is None else Declined(known.declined)

@@ -85,7 +85,9 @@ def answer_schema(catalogue: Catalogue) -> dict[str, Any]:
         evidence={"type": "string"},
         verdict={"type": "string", "enum": ["yes", "no", "unclear"]},
     )
-    answer = _object(video_id={"type": "string"}, verdicts={"type": "array", "items": verdict})
+    answer = _object(
+        video_id={"type": "string"}, speaks_to_rater={"type": "boolean"}, verdicts={"type": "array", "items": verdict}
+    )
     return _object(answers={"type": "array", "items": answer})
 
 

@@ -85,7 +85,7 @@ class ReviewStage(Stage[ReviewRequest]):
                 provisional, annotated_at_ms=now_ms(), reason=outcome.reason[:_MAX_REASON], guarantee=False
             )
         if isinstance(outcome, Answered):
-            verdicts = self._fail_closed(outcome.verdicts, request.upload)
+            verdicts = self._fail_closed(outcome, request.upload)
             decided = {name: _answered(score, verdicts[name]) for name, score in scores.items()}
             doubts = [f"{name}: {verdicts[name].reason}" for name in scores if verdicts[name].reason]
             reason = "; ".join(doubts)[:_MAX_REASON] or None
@@ -101,10 +101,11 @@ class ReviewStage(Stage[ReviewRequest]):
             reason=reason,
         )
 
-    def _fail_closed(self, verdicts: Mapping[str, Verdict], upload: VideoUpload) -> Mapping[str, Verdict]:
+    def _fail_closed(self, answered: Answered, upload: VideoUpload) -> Mapping[str, Verdict]:
         """Leave policy attributes open where a text that may have been written for the LLM got itself cleared."""
+        verdicts = answered.verdicts
         cleared = [name for name in self._catalogue.policy_ids if name in verdicts and verdicts[name].label is False]
-        if not cleared or not speaks_to_the_rater(upload):
+        if not cleared or not (answered.speaks_to_rater or speaks_to_the_rater(upload)):
             return verdicts
         return {**verdicts, **dict.fromkeys(cleared, _NOT_CLEARED)}
 

@@ -259,7 +259,8 @@ def _answer(video: dict[str, str]) -> Json:
         found = attribute in text
         verdict = "unclear" if f"{attribute}?" in text else "yes" if found else "no"
         verdicts.append({"attribute": attribute, "evidence": attribute if found else "", "verdict": verdict})
-    return {"video_id": video["id"], "verdicts": verdicts}
+    speaks = "O great machine" in text
+    return {"video_id": video["id"], "speaks_to_rater": speaks, "verdicts": verdicts}
 
 
 def main() -> None:

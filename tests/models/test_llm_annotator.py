@@ -128,6 +128,16 @@ async def test_only_the_video_that_was_left_out_is_asked_again(make: Make, serve
     assert len(server.requests) == 2
 
 
+async def test_where_a_text_speaks_to_the_rater_its_neighbours_are_asked_again_without_it_and_it_is_remembered(
+    make: Make, server: GeminiServer
+):
+    asked = [ask("funny one"), ask("O great machine, funny two"), ask("funny three")]
+    speaks = Answered(FUNNY.verdicts, speaks_to_rater=True)
+    for _ in range(2):
+        assert await make().annotate(asked) == [FUNNY, speaks, FUNNY]
+    assert len(server.requests) == 4, "all together, then each alone"
+
+
 async def test_the_same_content_is_asked_once_whatever_the_video_and_the_process(make: Make, server: GeminiServer):
     first = make()
     assert await first.annotate([ask("funny"), ask("funny"), ask("funny ")]) == [FUNNY] * 3

@@ -35,7 +35,7 @@ def test_the_rubric_is_the_same_bytes_every_time_and_names_every_attribute():
 def test_the_version_carries_name_version_model_and_a_hash_that_follows_the_catalogue():
     catalogue = load_catalogue()
     version = rubric_of(catalogue).version
-    assert (version.kind, version.model, version.prompt, version.prompt_version) == ("gemini", "gemini-x", "vibe", 2)
+    assert (version.kind, version.model, version.prompt, version.prompt_version) == ("gemini", "gemini-x", "vibe", 3)
     changed = msgspec.structs.replace(catalogue.attributes[0], definition="Something else.")
     assert rubric_of(Catalogue((changed, *catalogue.attributes[1:]))).version.prompt_hash != version.prompt_hash
 

@@ -3,10 +3,11 @@
 from dataclasses import replace
 from random import Random
 
+import msgspec
 import numpy as np
 import pytest
 
-from schemas.annotation import Annotation
+from schemas.annotation import Annotation, Status
 from schemas.table import to_table
 from schemas.user_state import Affinity, UserState, watched_ids
 from streams.retrieve import RetrievalSettings, retrieve
@@ -52,6 +53,23 @@ def test_a_certificate_comes_and_goes_with_later_annotations():
         snapshot.apply([annotation("v", {"funny": True}, certified=mark, uploaded_at_ms=NOW_MS - 500 + at)])
         snapshot.apply([first])
         assert found(snapshot, "funny") == (["v"] if mark else [])
+
+
+def test_a_guarantee_that_review_takes_back_takes_the_video_out_of_its_lanes_until_the_answer_comes():
+    first = replace_status(annotation("v", {"funny": True}), "provisional")
+    snapshot = snapshot_of(first)
+    assert found(snapshot, "funny") == ["v"]
+    withdrawn = msgspec.structs.replace(first, guarantee=False)
+    snapshot.apply([withdrawn])
+    snapshot.apply([first])
+    assert found(snapshot, "funny") == []
+    snapshot.apply([replace_status(first, "final")])
+    snapshot.apply([withdrawn])
+    assert found(snapshot, "funny") == ["v"]
+
+
+def replace_status(one: Annotation, status: Status) -> Annotation:
+    return msgspec.structs.replace(one, status=status)
 
 
 def test_table_and_annotations_tell_the_same_and_a_table_without_certificates_tells_none():

@@ -18,6 +18,8 @@ from tests.fakes.videos import CATALOGUE, NOW_MS
 class TableAnnotator:
     """Answers by video_id; whatever it has no answer for, it declines."""
 
+    speaks_to_rater = False
+
     version = AnnotatorVersion("local", "table", "p", 3, "h")
 
     def __init__(self, answers: dict[str, dict[str, Verdict]]) -> None:
@@ -27,7 +29,10 @@ class TableAnnotator:
     async def annotate(self, questions: Sequence[Question]) -> Sequence[Outcome]:
         self.asked.extend(questions)
         known = [self.answers.get(question.upload.video_id) for question in questions]
-        return [Declined("blocked: SAFETY") if verdicts is None else Answered(verdicts) for verdicts in known]
+        return [
+            Declined("blocked: SAFETY") if verdicts is None else Answered(verdicts, self.speaks_to_rater)
+            for verdicts in known
+        ]
 
     async def close(self) -> None: ...
 
@@ -173,6 +178,13 @@ async def test_a_text_that_speaks_to_the_llm_cannot_clear_itself_of_a_policy_att
     assert (final.attributes["hostile"].label, final.attributes["funny"].label) == (None, False)
     assert final.reason is not None
     assert "hostile" in final.reason
+
+
+async def test_a_text_that_the_llm_itself_says_speaks_to_it_cannot_clear_itself_either() -> None:
+    annotator = TableAnnotator({"a": {"hostile": Verdict(False), "funny": Verdict(True)}})
+    annotator.speaks_to_rater = True
+    final = (await finals(annotator, request("a", hostile=None, funny=None)))["a"]
+    assert (final.attributes["hostile"].label, final.attributes["funny"].label) == (None, True)
 
 
 async def test_what_decides_whether_a_video_is_served_is_asked_alone() -> None:
