@@ -14,7 +14,7 @@ Band = Literal["accept", "uncertain", "reject"]
 _RANK: dict[Status, int] = {"provisional": 0, "final": 1, "removed": 2}
 
 
-class AttributeScore(Struct, frozen=True, omit_defaults=True):
+class AttributeScore(Struct, frozen=True, omit_defaults=True, gc=False):
     """One attribute of one video.
 
     `p` is the student's calibrated probability and `band` where it fell. `label` is the decision: None while it is

@@ -57,7 +57,11 @@ class Catalogue(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
 
     def unknown(self, attribute_ids: Iterable[str]) -> list[str]:
         """Return, sorted, those that neither are nor ever were attributes."""
-        return sorted(set(attribute_ids).difference(self.ids, self.retired))
+        return sorted(set(attribute_ids) - self._ever)
+
+    @cached_property
+    def _ever(self) -> frozenset[str]:
+        return frozenset((*self.ids, *self.retired))
 
     @cached_property
     def policy_ids(self) -> tuple[str, ...]:

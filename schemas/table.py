@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from schemas.annotation import Annotation, AttributeScore
+from schemas.annotation import Annotation
 from schemas.attributes import Catalogue
 from schemas.errors import InvalidRecord
 
+_NOT_FINITE = bytes(high for high in range(256) if high & 0x7C == 0x7C)
+"""The high bytes of float16 NaNs and infinities: all bits of the exponent are set."""
 _PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
 
 
@@ -68,7 +70,7 @@ def check_annotation(annotation: Annotation, catalogue: Catalogue, dim: int) -> 
             f"video {annotation.video_id!r}: embedding of {len(embedding)} bytes, but {dim} float16 are {2 * dim};"
             " run annotate and store with the same student",
         )
-    if not np.isfinite(np.frombuffer(embedding, "<f2")).all():
+    if len(embedding[1::2].translate(None, _NOT_FINITE)) != dim:
         raise InvalidRecord("impossible", f"video {annotation.video_id!r}: embedding holds NaN or infinity")
 
 
@@ -95,23 +97,20 @@ def to_table(annotations: Sequence[Annotation], catalogue: Catalogue, dim: int, 
         [a.reason for a in annotations],
         _vectors(annotations, dim),
     ]
-    for attribute in catalogue.ids:
-        columns.append([None if (score := of.get(attribute)) is None else score.p for of in scores])
-    for attribute in catalogue.ids:
-        columns.append([None if (score := of.get(attribute)) is None else score.label for of in scores])
-    for attribute in catalogue.ids:
-        columns.append([_certified(a, of.get(attribute)) for a, of in zip(annotations, scores, strict=True)])
+    by_attribute = [[of.get(attribute) for of in scores] for attribute in catalogue.ids]
+    columns.extend([score and score.p for score in one] for one in by_attribute)
+    columns.extend([score and score.label for score in one] for one in by_attribute)
+    relinquished = [row for row, annotation in enumerate(annotations) if annotation.guarantee is False]
+    for one in by_attribute:
+        certified = [score and score.certified for score in one]
+        for row in relinquished:
+            certified[row] = certified[row] and False  # None stays None: from before there were certificates
+        columns.append(certified)
     arrays = [
         column if isinstance(column, pa.Array) else pa.array(column, field.type)
         for column, field in zip(columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _certified(annotation: Annotation, score: AttributeScore | None) -> bool | None:
-    if score is None or score.certified is None:
-        return None
-    return score.certified and annotation.guarantee is not False
 
 
 def _student(annotation: Annotation) -> str | None:

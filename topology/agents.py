@@ -105,9 +105,9 @@ def _delivering(app: faust.App, stage: Stage[Any], delivery: Delivery) -> Callab
         if error is not None:
             crashes.append(asyncio.ensure_future(app.crash(error)))
             return
-        run.done = True
         consumer = app.consumer
         if isinstance(consumer, RunConsumer):
+            consumer.finish(run)
             metrics.QUEUED_RUNS.labels(stage.name).set(consumer.queued)
 
     return deliver

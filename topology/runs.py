@@ -10,6 +10,7 @@ the position has moved on. So every partition's records are held against the off
 is asked for again from there, and what comes twice is left out.
 """
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ RawRecord = ConsumerRecord[bytes | None, bytes | None]
 
 # Faust asks for 1,500 ms, and some brokers let a fetch wait so long even when a record comes in.
 _FETCH_WAIT_MS = 20
+_LOOK_S = 0.5
 
 
 @dataclass(eq=False)
@@ -59,6 +61,8 @@ class RunConsumer(driver.Consumer):
         self._due: dict[TP, int] = {}
         self._asked_again: dict[TP, int] = {}
         self._draining = False
+        self._last_was_full = False
+        self._finished = asyncio.Event()
 
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -68,6 +72,7 @@ class RunConsumer(driver.Consumer):
         if self._draining:
             await self.sleep(timeout)
             return
+        await self._until_wanted()
         fetched, active = await self._wait_next_records(timeout)
         if fetched is None or self.should_stop or self._draining:
             return
@@ -87,6 +92,22 @@ class RunConsumer(driver.Consumer):
         if parts and self.flow_active:
             yield self._message(parts)
 
+    async def _until_wanted(self) -> None:
+        """While the stage keeps up, fetch only once it is done: what lies here meanwhile grows old, and can't grow.
+
+        A run that was as large as it may be says that more is waiting in the broker; then there is always one at hand.
+        """
+        while self.queued and not self._last_was_full and self.flow_active and not (self.should_stop or self._draining):
+            self._finished.clear()
+            waiting = asyncio.ensure_future(self._finished.wait())
+            await asyncio.wait([waiting], timeout=_LOOK_S)
+            waiting.cancel()
+
+    def finish(self, run: Run) -> None:
+        """Note that all effects of a run are durable."""
+        run.done = True
+        self._finished.set()
+
     async def _from_due(self, tp: TP, records: Sequence[RawRecord]) -> Sequence[RawRecord]:
         """Return the records from the due offset on; none, and ask again, if the first is past it."""
         due = self._due.get(tp)
@@ -101,6 +122,7 @@ class RunConsumer(driver.Consumer):
 
     def _message(self, fetched: Mapping[TP, Sequence[RawRecord]]) -> tuple[TP, Message]:
         run = Run([record for records in fetched.values() for record in records])
+        self._last_was_full = len(run.records) >= self.app.conf.broker_max_poll_records
         for tp, records in fetched.items():
             last = records[-1].offset
             self._pending[tp].append(_Part(run, last))
@@ -144,6 +166,7 @@ class RunConsumer(driver.Consumer):
             self._pending.pop(tp, None)
             self._due.pop(tp, None)
             self._asked_again.pop(tp, None)
+        self._finished.set()
 
     def on_buffer_full(self, tp: TP) -> None:
         """Let the full queue hold back the fetcher.

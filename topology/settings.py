@@ -104,6 +104,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_watch_run: Annotated[
         int, Meta(ge=1, le=10_000, description="the same for session, where each may cost a list")
     ] = 100
+    max_store_run: Annotated[
+        int, Meta(ge=1, le=10_000, description="the same for store, where each run looks through all keys once")
+    ] = 5_000
     commit_interval_s: Annotated[float, Meta(gt=0, description="between two commits of offsets")] = 1.0
     session_timeout_s: Annotated[float, Meta(ge=6, description="a worker silent for so long loses its partitions")] = (
         10.0
@@ -182,7 +185,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     def run_limit(self, role: Role) -> int:
         """Return how many records a role takes at once: a run is visible only when all of it is done."""
-        return {"review": self.max_review_run, "session": self.max_watch_run}.get(role, self.max_run)
+        own = {"review": self.max_review_run, "session": self.max_watch_run, "store": self.max_store_run}
+        return own.get(role, self.max_run)
 
     def group(self, role: Role) -> str:
         """Return the consumer group of a role."""
