@@ -96,6 +96,14 @@ bench-ingest: install  ## uploads to annotations: ours, a bare loop, quixstreams
 	$(BIN)/python -m pip install --quiet --no-deps quixstreams==3.28.1
 	$(BIN)/python -m tests.benchmarks.ingest --real $(REAL)
 
+bench-freshness: install  ## upload to searchable at 100, 1,000 and half the most uploads a second; RATES= for others
+	$(BIN)/python -m tests.benchmarks.freshness --real $(REAL) $(if $(RATES),--rates $(RATES)) $(if $(SECONDS),--seconds $(SECONDS))
+
+bench-gate: install  ## fail if annotate has become slower, by CPU time against a plain loop; part of CI
+	$(BIN)/python -m tests.benchmarks.gate
+
+bench: bench-ingest bench-freshness bench-store bench-swap  ## those that need a quarter of an hour together, each with its table
+
 bench-store: install  ## rows a second into the attribute store, one shard against two; one line of JSON
 	$(BIN)/python -m tests.benchmarks.store_shards
 
