@@ -102,6 +102,9 @@ bench-freshness: install  ## upload to searchable at 100, 1,000 and half the mos
 bench-gate: install  ## fail if annotate has become slower, by CPU time against a plain loop; part of CI
 	$(BIN)/python -m tests.benchmarks.gate
 
+bench-gpu: install  ## encoders on a CUDA machine against torch and the roofline; ends with one line where there is none
+	$(BIN)/python -m tests.benchmarks.gpu
+
 bench: bench-ingest bench-freshness bench-store bench-swap  ## those that need a quarter of an hour together, each with its table
 
 bench-store: install  ## rows a second into the attribute store, one shard against two; one line of JSON
