@@ -93,11 +93,10 @@ def measure(name: str, texts: Sequence[str], uploads: int, warm_up: int, seconds
         fill(settings, texts, uploads)
         progress = Committed(settings, "store", ANNOTATIONS) if name == WITH_STORE else Annotated(settings)
         log = Path(folder) / "log"
-        started = (
-            [("topology.cli", "worker", role) for role in ("annotate", "store")]
-            if name == WITH_STORE
-            else [("tests.benchmarks.contestants", name)]
-        )
+        kind, _, times = name.partition(" x")
+        started = [("tests.benchmarks.contestants", kind)] * int(times or 1)
+        if name == WITH_STORE:
+            started = [("topology.cli", "worker", role) for role in ("annotate", "store")]
         try:
             running = [processes.start(settings, "-m", *arguments, log=log) for arguments in started]
             samples = _watch(progress.count, running, uploads, warm_up, seconds)
@@ -181,7 +180,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="of one measurement, at most")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--real", type=Path, help="folder of goemotions_train.tsv.gz; without: the demo's texts")
-    parser.add_argument("--only", nargs="+", default=[*CONTESTANTS, WITH_STORE])
+    parser.add_argument("--only", nargs="+", default=[*CONTESTANTS, WITH_STORE], help="'ours x2' are two workers")
     options = parser.parse_args()
     source, texts = sentences(options.real)
     found: dict[str, list[Measured]] = {name: [] for name in options.only}
