@@ -81,7 +81,7 @@ class Budget:
         metrics.LLM_USD.inc(usd)
         self._settled.set()
         self._alarm(spending, refused=False)
-        self.pacing.spent(usd, self.per_minute(spending))
+        self.pacing.spent(usd, spending.day, self.per_minute(spending))
 
     async def release(self, reservation: Reservation) -> None:
         """Give back what was set aside for a request that was not made."""

@@ -85,27 +85,48 @@ def test_prices_are_those_of_the_published_list_or_stated():
         price_of("anything", "dear")
 
 
-def minute(pacing: Pacing, clock: Clock, per_minute: float) -> int:
-    """A hundred questions of a dollar each, gains 0.01 to 1; return how many were asked."""
-    asked = [gain for gain in range(1, 101) if pacing.worth(gain / 100, 1.0)]
-    assert asked == list(range(101 - len(asked), 101)), "the ones that change most"
-    for _ in asked:
-        pacing.spent(1.0, per_minute)
+def minute(clock: Clock, per_minute: float, spent: float, *pacings: Pacing) -> tuple[int, float]:
+    """Ask each worker a hundred questions of a dollar, gains 0.01 to 1; return how many are asked and the sum."""
+    count = 0
+    for pacing in pacings:
+        asked = [gain for gain in range(1, 101) if pacing.worth(gain / 100, 1.0)]
+        assert asked == list(range(101 - len(asked), 101)), "the ones that change most"
+        count += len(asked)
+    for _ in range(max(count // len(pacings), 1)):
+        for pacing in pacings:
+            spent += 1.0
+            pacing.spent(1.0, spent, per_minute)
     clock.now += 60
-    return len(asked)
+    return count, spent
 
 
-def test_with_money_for_a_third_the_third_that_changes_most_is_asked():
-    clock = Clock()
-    pacing = Pacing(clock)
-    asked = [minute(pacing, clock, 100 / 3) for _ in range(60)]
-    assert asked[0] == 100
-    assert all(25 <= count <= 45 for count in asked[1:])
-    assert asked[-1] == pytest.approx(100 / 3, abs=2)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_with_money_for_a_third_the_third_that_changes_most_is_asked_by_all_workers_together(workers: int):
+    clock, spent, asked = Clock(), 0.0, list[int]()
+    pacings = [Pacing(clock) for _ in range(workers)]
+    for _ in range(60):
+        count, spent = minute(clock, workers * 100 / 3, spent, *pacings)
+        asked.append(count)
+    assert asked[0] == 100 * workers
+    assert all(25 * workers <= count <= 45 * workers for count in asked[1:])
+    assert asked[-1] == pytest.approx(workers * 100 / 3, abs=2 * workers)
 
 
 def test_with_money_enough_or_no_limit_all_are_asked():
     for per_minute in (math.inf, 150.0):
-        clock = Clock()
+        clock, spent = Clock(), 0.0
         pacing = Pacing(clock)
-        assert [minute(pacing, clock, per_minute) for _ in range(5)] == [100] * 5
+        for _ in range(5):
+            count, spent = minute(clock, per_minute, spent, pacing)
+            assert count == 100
+
+
+def test_a_worker_that_comes_late_and_a_new_day_are_no_reason_to_stop():
+    clock = Clock()
+    pacing = Pacing(clock)
+    clock.now += 90
+    assert pacing.worth(0.1, 1.0)
+    count, _ = minute(clock, 150.0, 5_000.0, pacing)
+    assert count == 100
+    count, _ = minute(clock, 150.0, 0.0, pacing)
+    assert count == 100
