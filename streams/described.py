@@ -5,13 +5,17 @@ from typing import Any
 import numpy as np
 
 from streams.compiled import compiled
+from streams.intrinsics import CHUNK, prefetch
 from streams.retriever import Described, Int32s
+from streams.scan import CERTIFIED, DECIDED, PRESENT
+
+_AHEAD = 8
 
 
 def described(columns: tuple[Any, ...], rows: Int32s, creators: Int32s) -> Described:
-    """Return what is known of rows; `columns` are the first eight arguments of `describe`."""
-    high, low, scales, p, logs, present, decided, certified = columns
-    dim, attributes = low.shape[1], len(present)
+    """Return what is known of rows; `columns` are the first arguments of `describe`."""
+    high, low, scales, p, logs, marks = columns
+    dim, attributes = low.shape[1], marks.shape[1]
     made = Described(
         vectors=np.empty((len(rows), dim), np.float32),
         present=np.empty((len(rows), attributes), np.bool_),
@@ -21,27 +25,37 @@ def described(columns: tuple[Any, ...], rows: Int32s, creators: Int32s) -> Descr
         creators=creators,
     )
     describe(
-        high, low, scales, p, logs, present, decided, certified,
-        rows, made.vectors, made.present, made.open, made.certified, made.log_p,
+        high, low, scales, p, logs, marks, rows, made.vectors, made.present, made.open, made.certified, made.log_p
     )  # fmt: skip
     return made
 
 
 @compiled
 def describe(
-    high: Any, low: Any, scales: Any, p: Any, logs: Any, present: Any, decided: Any, certified: Any,
+    high: Any, low: Any, scales: Any, p: Any, logs: Any, marks: Any,
     rows: Any, vectors: Any, has: Any, open_: Any, sure: Any, log_p: Any,
 ) -> None:  # fmt: skip
-    """Write the vectors [n, dim], labels and logarithms of p [n, attributes] of `rows`; columns as in `scan.Rows`."""
+    """Write the vectors [n, dim], labels and logarithms of p [n, attributes] of `rows`; columns as in `scan.Rows`.
+
+    `marks` (uint8 [n, attributes]) have bits PRESENT, DECIDED, and CERTIFIED.
+    """
+    dim, padded, attributes = low.shape[1], high.shape[1], marks.shape[1]
     for i in range(len(rows)):
+        if i + _AHEAD < len(rows):
+            ahead = np.int64(rows[i + _AHEAD])
+            for line in range(0, dim, CHUNK):
+                prefetch(high, ahead * padded + line)
+                prefetch(low, ahead * dim + line)
+            prefetch(p, ahead * attributes)
+            prefetch(marks, ahead * attributes)
         row = rows[i]
         upper, lower, scale, vector = high[row], low[row], scales[row], vectors[i]
-        for d in range(len(vector)):
+        for d in range(dim):
             number = (np.int32(upper[d]) << 8) + np.int32(lower[d]) - np.int32(32_768)
             vector[d] = np.float32(number) * scale
-        word, bit = row >> 6, np.uint64(row & 63)
-        for a in range(len(present)):
-            has[i, a] = (present[a, word] >> bit) & np.uint64(1)
-            open_[i, a] = not (decided[a, word] >> bit) & np.uint64(1)
-            sure[i, a] = (certified[a, word] >> bit) & np.uint64(1)
+        for a in range(attributes):
+            mark = marks[row, a]
+            has[i, a] = mark & PRESENT != 0
+            open_[i, a] = mark & DECIDED == 0
+            sure[i, a] = mark & CERTIFIED != 0
             log_p[i, a] = logs[min(p[row, a], len(logs) - 1)]

@@ -1,9 +1,9 @@
 """The lanes of a list: what each asks of the catalogue, and what it then offers."""
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from random import Random
-from typing import Any, NamedTuple
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +12,16 @@ from schemas.candidates import Fallback, Lane
 from schemas.user_state import UserState
 from streams.crowd import Crowd, Ranking
 from streams.policy import RetrievalSettings
+from streams.pools import Labels, Lanes, Parts, Pools, Rules, fill_pools, orders, pools_for
 from streams.quotas import prior, quotas, shares
 from streams.retriever import Described, Float32s, Found, Int32s, Request, Retriever
 from streams.retriever import Lane as Wanted
 
-Positions = npt.NDArray[np.intp]
+Positions = npt.NDArray[np.int64]
 
-RUNGS: tuple[Fallback, ...] = ("none", "any_attribute", "uncertain", "co_watched", "popular", "newest")
+LANES: tuple[Lane, ...] = get_args(Lane)
+RUNGS: tuple[Fallback, ...] = get_args(Fallback)
 """The fallback ladder, by the number of a rung."""
-ANY_ATTRIBUTE, UNCERTAIN, _CO_WATCHED, _POPULAR, _NEWEST = range(1, 6)
 
 
 @dataclass(frozen=True)
@@ -39,28 +40,16 @@ class Plan:
     index: dict[str, int]
 
 
-class Pool(NamedTuple):
-    """What one lane offers: positions among the found, their scores and rungs; as many `places` as it should have."""
-
-    lane: Lane
-    attribute: str | None
-    places: int
-    members: Positions
-    scores: Float32s
-    rungs: npt.NDArray[np.uint8]
-
-
 @dataclass(frozen=True)
 class Offered:
-    """All that was found for a list, each video once, what is known of it, and the pools that offer it."""
+    """All that was found for a list, each video once and in order, what is known of it, and the pools that offer it."""
 
     rows: Int32s
     known: Described
-    cosine: Float32s
-    popularity: Float32s
-    lift: Float32s
-    draw: Float32s
-    pools: list[Pool]
+    parts: Parts
+    pools: Pools
+    count: int
+    """Of pools."""
 
 
 def plan(
@@ -116,110 +105,57 @@ def _taste(state: UserState | None, dim: int) -> Float32s | None:
 
 def offer(retriever: Retriever, plan: Plan, found: Found, settings: RetrievalSettings, crowd: Crowd | None) -> Offered:
     """Return what the lanes offer of what was found."""
-    rows, at = np.unique(found.rows, return_inverse=True)
-    by_lane = np.split(at, found.bounds[1:-1])
+    rows = np.unique(found.rows)
+    first, last = int(found.bounds[1]), int(found.bounds[-2])
+    newest = np.searchsorted(rows, found.rows[:first])
     known = retriever.describe(rows)
     zeros = np.zeros(len(rows), np.float32)
     popularity, lift = plan.ranking.of(rows) if plan.ranking else (zeros, zeros)
-    weight = np.float32(settings.quality_weight)
-    vector = plan.request.vector
-    offered = Offered(
-        rows=rows,
-        known=known,
+    weight, vector = np.float32(settings.quality_weight), plan.request.vector
+    parts = Parts(
         cosine=zeros if vector is None else known.vectors @ vector,
         popularity=weight * popularity,
         lift=weight * lift,
         draw=zeros.copy(),
-        pools=[],
     )
-    score = offered.cosine + offered.popularity + offered.lift
-    newest = by_lane[0]
-    chosen = [plan.index[attribute] for attribute in plan.quotas]
-    planned = [_restricted(offered, score, a, plan.index[a], chosen, n, settings) for a, n in plan.quotas.items()]
-    reserves: list[Pool] = []
-    if crowd is None:
-        planned.append(_pool("newest", int(settings.k * settings.newest_share), newest, offered.cosine))
-    else:
-        planned.append(_new(plan, offered, by_lane[-1], settings, crowd))
-        for pool, rung in zip(_behaviour(offered, settings), (_CO_WATCHED, _POPULAR), strict=True):
-            planned.append(pool)
-            reserves.append(pool._replace(places=0, rungs=np.full(len(pool.members), rung, np.uint8)))
-    if vector is not None or plan.ranking is not None:
-        left = settings.k - sum(pool.places for pool in planned)
-        planned.append(_best("unrestricted", left, np.arange(len(rows)), score, settings.k + left * settings.overfetch))
-    reserves.append(_pool("newest", len(newest), newest, offered.cosine, _NEWEST)._replace(places=0))
-    offered.pools.extend(pool for pool in planned if pool.places)
-    offered.pools.extend(reserves)
-    return offered
-
-
-def _behaviour(offered: Offered, settings: RetrievalSettings) -> tuple[Pool, Pool]:
-    """Return what is watched by users of the same watches, and what is popular, with these all the more."""
-    co_watched, popular = np.flatnonzero(offered.lift > 0), np.flatnonzero(offered.popularity > 0)
-    most = 2 * settings.k
-    tilted = offered.popularity + 2 * offered.lift  # by the lift alone these were videos that hardly anybody watches
-    return (
-        _best("co_watched", int(settings.k * settings.co_watched_share), co_watched, tilted, most),
-        _best("popular", int(settings.k * settings.popular_share), popular, offered.popularity + offered.lift, most),
+    new = np.empty(0, np.int64)
+    if crowd is not None:
+        new = _new(plan, rows, np.searchsorted(rows, found.rows[last:]), parts.draw, settings, crowd)
+    lanes = Lanes(
+        attributes=np.array([plan.index[attribute] for attribute in plan.quotas], np.int64),
+        places=np.array(list(plan.quotas.values()), np.int64),
+        newest=newest,
+        new=new,
     )
+    k = settings.k
+    rules = Rules(
+        k=k,
+        overfetch=settings.overfetch,
+        thin=settings.thin,
+        popular=int(k * settings.popular_share),
+        co_watched=int(k * settings.co_watched_share),
+        new=int(k * settings.newest_share),
+        weight=float(settings.probability_weight),
+        uncertain_log_p=math.log(settings.uncertain_p),
+        crowd=crowd is not None,
+        unrestricted=vector is not None or plan.ranking is not None,
+    )
+    pools = pools_for(lanes, rules, len(rows))
+    labels = Labels(known.present, known.open, known.certified, known.log_p)
+    return Offered(rows, known, parts, pools, fill_pools(parts, orders(parts), labels, lanes, rules, pools))
 
 
-def _pool(lane: Lane, places: int, members: Positions, scores: Float32s, rung: int = 0) -> Pool:
-    """Return a pool of members in their order; `scores` are of all that was found."""
-    places = min(places, len(members))
-    return Pool(lane, None, places, members, scores[members], np.full(len(members), rung, np.uint8))
+def _new(
+    plan: Plan, rows: Int32s, members: Positions, draw: Float32s, settings: RetrievalSettings, crowd: Crowd
+) -> Positions:
+    """Return the new videos that few watched; `draw` is set to a Thompson sample of how satisfying each is.
 
-
-def _best(lane: Lane, places: int, members: Positions, scores: Float32s, most: int) -> Pool:
-    return _pool(lane, places, _ordered(members, scores, most), scores)
-
-
-def _ordered(members: Positions, scores: Any, most: int) -> Positions:
-    """Return the `most` highest, best first, of equals the earlier."""
-    worth = -scores[members]
-    if len(members) > most:
-        part = np.sort(np.argpartition(worth, most)[:most])
-        members, worth = members[part], worth[part]
-    return members[np.argsort(worth, kind="stable")]
-
-
-def _restricted(
-    offered: Offered,
-    score: Float32s,
-    attribute: str,
-    index: int,
-    chosen: Sequence[int],
-    places: int,
-    settings: RetrievalSettings,
-) -> Pool:
-    """Return the pool of an attribute: certified videos that have it, and where these are few, the ladder's rungs."""
-    certified, most = offered.known.certified, max(settings.k, places * settings.overfetch)  # others may take k of them
-    weighted = (score + settings.probability_weight * offered.known.log_p[:, index]).astype(np.float32)
-    rungs = [_ordered(np.flatnonzero(certified[:, index]), weighted, most)]
-    scores: list[Float32s] = [weighted[rungs[0]]]
-    enough = places * settings.thin
-    if len(rungs[0]) < enough:
-        others = ~certified[:, index] & certified[:, chosen].any(axis=1)
-        rungs.append(_ordered(np.flatnonzero(others), score, most))
-        scores.append(score[rungs[1]])
-        if len(rungs[0]) + len(rungs[1]) < enough:
-            probable = offered.known.log_p[:, index] >= np.log(settings.uncertain_p)
-            probable &= offered.known.open[:, index]
-            probable |= offered.known.present[:, index] & ~certified[:, index]
-            probable &= ~others
-            rungs.append(_ordered(np.flatnonzero(probable), weighted, most))
-            scores.append(weighted[rungs[2]])
-    numbers = np.repeat(np.arange(len(rungs), dtype=np.uint8), [len(rung) for rung in rungs])
-    return Pool("restricted", attribute, places, np.concatenate(rungs), np.concatenate(scores), numbers)
-
-
-def _new(plan: Plan, offered: Offered, members: Positions, settings: RetrievalSettings, crowd: Crowd) -> Pool:
-    """Return the lane of new videos: Thompson sampling of their satisfaction, each shrunk towards that of all."""
-    watches, satisfied = crowd.impressions(offered.rows[members])
+    What is known of one is shrunk towards the rate of all.
+    """
+    watches, satisfied = crowd.impressions(rows[members])
     few = watches < settings.new_impressions
     members, watches, satisfied = members[few], watches[few], np.minimum(satisfied[few], watches[few])
     prior, rate = settings.prior_impressions, min(max(crowd.rate, 1e-3), 1 - 1e-3)
     if plan.draws is not None:
-        offered.draw[members] = plan.draws.beta(prior * rate + satisfied, prior * (1 - rate) + watches - satisfied)
-    places = int(settings.k * settings.newest_share)
-    return _best("new", places, members, offered.draw, 2 * settings.k)
+        draw[members] = plan.draws.beta(prior * rate + satisfied, prior * (1 - rate) + watches - satisfied)
+    return members

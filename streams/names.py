@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.compiled import compiled
+from streams.intrinsics import prefetch
 
 Int32s = npt.NDArray[np.int32]
 Packed = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 """Strings end to end in UTF-8, and n + 1 bounds."""
 
 _EMPTY = -1
+_WAVE = 32
 
 
 def pack(strings: Sequence[str]) -> Packed:
@@ -56,7 +58,7 @@ class Names:
         """Return the number of each string, -1 where it has none."""
         text, bounds = strings
         numbers = np.empty(len(bounds) - 1, np.int32)
-        _number(self._text, self._bounds, self._slots, self._count, text, bounds, numbers, False)
+        _find(self._text, self._bounds, self._slots, text, bounds, numbers)
         return numbers
 
     def add(self, strings: Packed) -> Int32s:
@@ -64,7 +66,7 @@ class Names:
         text, bounds = strings
         numbers = np.empty(len(bounds) - 1, np.int32)
         self._reserve(self._count + len(numbers), int(self._bounds[self._count] + bounds[-1] - bounds[0]))
-        self._count = _number(self._text, self._bounds, self._slots, self._count, text, bounds, numbers, True)
+        self._count = _add(self._text, self._bounds, self._slots, self._count, text, bounds, numbers)
         return numbers
 
     def _reserve(self, count: int, size: int) -> None:
@@ -108,27 +110,52 @@ def _place(text: Any, bounds: Any, slots: Any, count: int) -> None:
 
 
 @compiled
-def _number(text: Any, bounds: Any, slots: Any, count: int, other: Any, ends: Any, numbers: Any, add: bool) -> int:
+def _probe(text: Any, bounds: Any, slots: Any, other: Any, start: int, end: int, at: int) -> Any:
+    """Return the slot of a string, from its first on, or the free one where it would be."""
+    while slots[at] >= 0:
+        known = bounds[slots[at]]
+        same = bounds[slots[at] + 1] - known == end - start
+        offset = 0
+        while same and offset < end - start:
+            same = text[known + offset] == other[start + offset]
+            offset += 1
+        if same:
+            break
+        at = (at + 1) & (len(slots) - 1)
+    return at
+
+
+@compiled
+def _find(text: Any, bounds: Any, slots: Any, other: Any, ends: Any, numbers: Any) -> None:
+    """Look strings up in waves: what one needs from memory is on its way while others are looked at."""
+    wave = np.empty(_WAVE, np.int64)
+    for first in range(0, len(numbers), _WAVE):
+        count = min(_WAVE, len(numbers) - first)
+        for i in range(count):
+            wave[i] = _slot(other, ends[first + i], ends[first + i + 1], slots)
+            prefetch(slots, wave[i])
+        for i in range(count):
+            if slots[wave[i]] >= 0:
+                prefetch(bounds, np.int64(slots[wave[i]]))
+        for i in range(count):
+            if slots[wave[i]] >= 0:
+                prefetch(text, bounds[slots[wave[i]]])
+        for i in range(count):
+            at = _probe(text, bounds, slots, other, ends[first + i], ends[first + i + 1], wave[i])
+            numbers[first + i] = slots[at]
+
+
+@compiled
+def _add(text: Any, bounds: Any, slots: Any, count: int, other: Any, ends: Any, numbers: Any) -> int:
     for i in range(len(numbers)):
         start, end = ends[i], ends[i + 1]
-        at = _slot(other, start, end, slots)
-        numbers[i] = -1
-        while slots[at] >= 0:
-            known = bounds[slots[at]]
-            same = bounds[slots[at] + 1] - known == end - start
-            offset = 0
-            while same and offset < end - start:
-                same = text[known + offset] == other[start + offset]
-                offset += 1
-            if same:
-                numbers[i] = slots[at]
-                break
-            at = (at + 1) & (len(slots) - 1)
-        if add and numbers[i] < 0:
-            numbers[i] = slots[at] = count
+        at = _probe(text, bounds, slots, other, start, end, _slot(other, start, end, slots))
+        if slots[at] < 0:
+            slots[at] = count
             known = bounds[count]
             for offset in range(end - start):
                 text[known + offset] = other[start + offset]
             count += 1
             bounds[count] = known + end - start
+        numbers[i] = slots[at]
     return count

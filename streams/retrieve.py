@@ -5,14 +5,17 @@ from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
+import numpy.typing as npt
 
+import streams.pools as pools_of
 from schemas.candidates import Candidate, Fallback, ScoreParts
 from schemas.user_state import UserState
 from streams.blend import Limits, Offers, blend
 from streams.crowd import Crowd
 from streams.filters import refusals
-from streams.lanes import ANY_ATTRIBUTE, RUNGS, UNCERTAIN, Offered, Plan, Pool, offer, plan
+from streams.lanes import LANES, RUNGS, Offered, Plan, offer, plan
 from streams.policy import RetrievalSettings
+from streams.pools import ANY_ATTRIBUTE, UNCERTAIN
 from streams.retriever import Found, Retriever
 from streams.retriever import Lane as Wanted
 
@@ -64,13 +67,13 @@ def _retrieved(
 ) -> Retrieved:
     offered, filled = _filled(retriever, of, found, settings, crowd)
     fetched = of.request.lanes[0].k
-    while len(filled.members) < settings.k and found.bounds[1] == fetched:
+    while len(filled.chosen) < settings.k and found.bounds[1] == fetched:
         fetched *= 4  # a few creators with many new videos must not leave the list short
         [more] = retriever.search([replace(of.request, lanes=[Wanted(fetched, newest=True)])], oldest_ms)
         found = _with_first(more, found)
         offered, filled = _filled(retriever, of, found, settings, crowd)
     candidates = _candidates(retriever, of, offered, filled)
-    deepest = max((pool.rungs[at] for pool, at in filled.members), default=RUNGS.index("newest"))
+    deepest = int(offered.pools.rungs[filled.chosen].max(initial=0)) if candidates else pools_of.BY_AGE
     return Retrieved(
         candidates=candidates,
         quotas=of.quotas,
@@ -92,9 +95,10 @@ def _with_first(more: Found, found: Found) -> Found:
 
 @dataclass(frozen=True)
 class _Filled:
-    """A list: for each place its pool, and where in that pool its video stands; and what was refused."""
+    """A list: for each place where its video stands in the pools, and the pool; and what was refused."""
 
-    members: list[tuple[Pool, int]]
+    chosen: npt.NDArray[np.int64]
+    by: npt.NDArray[np.int64]
     removed: dict[str, int]
 
 
@@ -102,17 +106,16 @@ def _filled(
     retriever: Retriever, of: Plan, found: Found, settings: RetrievalSettings, crowd: Crowd | None
 ) -> tuple[Offered, _Filled]:
     offered = offer(retriever, of, found, settings, crowd)
-    pools = offered.pools
-    bounds = np.cumsum([0, *(len(pool.members) for pool in pools)])
+    pools, known = offered.pools, offered.known
     offers = Offers(
-        vectors=offered.known.vectors,
-        has=offered.known.present,
-        creators=offered.known.creators,
-        members=np.concatenate([pool.members for pool in pools]),
-        scores=np.concatenate([pool.scores for pool in pools]),
-        rungs=np.concatenate([pool.rungs for pool in pools]),
-        bounds=bounds,
-        places=np.array([pool.places for pool in pools], np.int64),
+        vectors=known.vectors,
+        has=known.present,
+        creators=known.creators,
+        members=pools.members,
+        scores=pools.scores,
+        rungs=pools.rungs,
+        bounds=pools.bounds[: offered.count + 1],
+        places=pools.places[: offered.count],
         shares=of.shares,
     )
     limits = Limits(
@@ -122,38 +125,44 @@ def _filled(
     chosen, by = np.empty(settings.k, np.int64), np.empty(settings.k, np.int64)
     refused = np.zeros(len(offered.rows), np.uint8)
     count = blend(offers, limits, chosen, by, refused)
-    inside = chosen[:count] - bounds[by[:count]]
-    members = [(pools[pool], at) for pool, at in zip(by[:count].tolist(), inside.tolist(), strict=True)]
-    return offered, _Filled(members, refusals(refused))
+    return offered, _Filled(chosen[:count], by[:count], refusals(refused))
 
 
 def _candidates(retriever: Retriever, of: Plan, offered: Offered, filled: _Filled) -> tuple[Candidate, ...]:
-    at = np.array([pool.members[at] for pool, at in filled.members], np.intp)
-    video_ids = retriever.video_ids(offered.rows[at].tolist())
-    parts = np.stack([offered.cosine[at], offered.popularity[at], offered.lift[at], offered.draw[at]], axis=1)
+    pools, parts, certified = offered.pools, offered.parts, offered.known.certified
+    at = pools.members[filled.chosen]
+    lanes, rungs = pools.lanes[filled.by], pools.rungs[filled.chosen]
+    kept = np.stack([pools.scores[filled.chosen], *(part[at] for part in parts)], axis=1)
+    kept = kept.astype(np.float64).round(4)
+    score, cosine, popularity, lift, _ = kept.T
+    probability = np.where(rungs == ANY_ATTRIBUTE, 0.0, (score - cosine - popularity - lift).round(4))
+    attributes = list(of.index)
     made: list[Candidate] = []
-    for video_id, position, (pool, member), known in zip(
-        video_ids, at.tolist(), filled.members, parts.astype(np.float64).round(4).tolist(), strict=True
+    for video_id, position, lane, attribute, rung, p, (score, cosine, popularity, lift, draw) in zip(
+        retriever.video_ids(offered.rows[at].tolist()),
+        at.tolist(),
+        lanes.tolist(),
+        pools.attributes[filled.by].tolist(),
+        rungs.tolist(),
+        probability.tolist(),
+        kept.tolist(),
+        strict=True,
     ):
-        rung = int(pool.rungs[member])
-        attribute = pool.attribute
+        name = attributes[attribute] if attribute >= 0 else None
         if rung == ANY_ATTRIBUTE:
-            attribute = next(a for a in of.quotas if offered.known.certified[position, of.index[a]])
-        cosine, popularity, lift, draw = known
-        score = round(float(pool.scores[member]), 4)
-        match pool.lane:
-            case "restricted":
-                probability = 0.0 if rung == ANY_ATTRIBUTE else round(score - cosine - popularity - lift, 4)
-                why = ScoreParts(cosine, probability, popularity, lift)
-            case "unrestricted":
-                why = ScoreParts(cosine, 0.0, popularity, lift)
-            case "popular":
-                why = ScoreParts(0.0, 0.0, popularity, lift)
-            case "co_watched":
-                why = ScoreParts(0.0, 0.0, popularity, 2 * lift)
-            case "new":
+            name = next(a for a in of.quotas if certified[position, of.index[a]])
+        match lane:
+            case pools_of.RESTRICTED:
+                why = ScoreParts(cosine, p, popularity, lift)
+            case pools_of.UNRESTRICTED:
+                why = ScoreParts(cosine, popularity=popularity, co_watched=lift)
+            case pools_of.POPULAR:
+                why = ScoreParts(popularity=popularity, co_watched=lift)
+            case pools_of.CO_WATCHED:
+                why = ScoreParts(popularity=popularity, co_watched=2 * lift)
+            case pools_of.NEW:
                 why = ScoreParts(draw=draw)
-            case "newest":
+            case _:
                 why = ScoreParts(cosine)
-        made.append(Candidate(video_id, score, pool.lane, attribute, rung == UNCERTAIN, why))
+        made.append(Candidate(video_id, score, LANES[lane], name, rung == UNCERTAIN, why))
     return tuple(made)

@@ -4,12 +4,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streams.compiled import CHUNK, code_product, compiled, prefetch, trailing_zeros
+from streams.coarse import margins_of, narrow
+from streams.compiled import compiled
+from streams.heaps import heap, order, rise, sink
+from streams.intrinsics import CHUNK, code_product, prefetch, trailing_zeros
 
-BLOCK_BYTES = 1 << 18
-"""Codes that are scanned for one group after the other while they lie in the processor's second-level cache."""
+BLOCK_BYTES = 1 << 17
+"""Coarse codes that are scanned for one group after the other while they lie in the processor's second-level cache."""
 
 ANY = -1
+PRESENT, DECIDED, CERTIFIED = 1, 2, 4
+"""Bits of a mark: what is known of an attribute of a row."""
 _AHEAD = 16
 _LOWEST_P = 1e-3  # under the logarithm
 
@@ -17,6 +22,8 @@ _LOWEST_P = 1e-3  # under the logarithm
 class Rows(NamedTuple):
     """The catalogue, by row; bits are packed 64 rows to a word, lowest first."""
 
+    coarse: Any
+    """uint8 [n / 16, 8 * padded dim]: vectors in 4 bits, in the order of `intrinsics.above`."""
     high: Any
     """uint8 [n, padded dim]: high bytes of the vectors in 16-bit fixed point, 32768 for zero."""
     low: Any
@@ -32,7 +39,9 @@ class Rows(NamedTuple):
     eligible: Any
     """uint64 [words]"""
     present: Any
-    """uint64 [attributes, words]"""
+    """uint64 [attributes, words]: who may be in the lane of an attribute."""
+    marks: Any
+    """uint8 [n, attributes]: the same by row, in the bit CERTIFIED."""
 
 
 def log_table() -> Any:
@@ -67,50 +76,52 @@ class Plan(NamedTuple):
     """int64 [lanes]: index, or ANY."""
     heap_bounds: Any
     """int64 [lanes + 1] into heaps."""
+    floors: Any
+    """float32 [lanes]: only rows that score above them are looked for."""
 
 
 @compiled
 def scan(rows: Rows, plan: Plan, width: Any, scores: Any, found: Any, sizes: Any) -> None:
-    """Fill the heaps `scores`, `found` and `sizes` (per lane) with the rows that score highest by their codes alone.
+    """Fill the heaps `scores`, `found` and `sizes` (per lane) with the rows that score highest by their high bytes.
 
-    `width` is a tuple of padded dim / CHUNK zeros: its length is known to the compiler.
+    A group that takes a good part of the rows looks at all their coarse codes, which stream from memory at full speed,
+    and then at the few that come near its floor. One of few rows looks at these alone. `width` is a tuple of padded
+    dim / CHUNK zeros: its length is known to the compiler.
     """
     # As plain arrays: taken from a tuple within a loop, each would be counted as one more reference every time.
-    high, scales, eligible, present = rows.high, rows.scales, rows.eligible, rows.present
+    coarse, high, scales, eligible, present = rows.coarse, rows.high, rows.scales, rows.eligible, rows.present
     codes, units, owners, bounds, attributes = (
         plan.codes, plan.units, plan.owners, plan.group_bounds, plan.attributes,
     )  # fmt: skip
     p, logs, languages, weights, heaps = rows.p, rows.logs, rows.languages, plan.weights, plan.heap_bounds
+    marks = rows.marks
     spoken, seen, seen_bounds = plan.spoken, plan.seen, plan.seen_bounds
-    words = len(eligible)
-    step = max(1, BLOCK_BYTES // (64 * high.shape[1]))
-    need = np.empty(step, np.uint64)
+    words, groups = len(eligible), len(owners)
+    step = max(1, BLOCK_BYTES // (32 * high.shape[1]))
+    need = np.empty((groups, step), np.uint64)
+    wanted = np.empty(groups, np.int64)
     near = np.empty(step * 64, np.int32)
     products = np.empty(step * 64, np.float32)
-    floors = np.full(len(attributes), -np.inf, np.float32)
+    floors = plan.floors.copy()
+    margins = margins_of(codes)
     for start in range(0, words, step):
         count = min(step, words - start)
-        cold = True
-        for group in range(len(owners)):
+        for group in range(groups):
             first, last = bounds[group], bounds[group + 1]
-            wanted = _needed(eligible, present, attributes, first, last, start, count, need)
-            if wanted == 0:
+            wanted[group] = _needed(eligible, present, attributes, first, last, start, count, need[group])
+        narrow(coarse, scales, (codes, units, owners, bounds), width, margins, floors, wanted, need, start, count)
+        for group in range(groups):
+            if wanted[group] == 0:
                 continue
-            owner = owners[group]
-            floor = floors[first:last].min()
+            first, last, owner = bounds[group], bounds[group + 1], owners[group]
+            hits = _collect(need[group], count, start, near)
             if units[owner] == 0.0:
-                hits = _collect(need, count, start, near)
                 products[:hits] = 0.0
-            elif wanted * (3 if cold else 1) > count * (64 if cold else 56):
-                hits = _straight(
-                    high, scales, codes[owner], units[owner], width, need, count, start, floor, near, products
-                )
-                cold = False
             else:
-                hits = _collect(need, count, start, near)
-                hits = _picked(high, scales, codes[owner], units[owner], width, hits, floor, near, products)
+                floor = floors[first:last].min()
+                hits = _picked(high, scales, marks, codes[owner], units[owner], width, hits, floor, near, products)
             _offer(
-                near[:hits], products[:hits], first, last, floors, attributes, present, p, logs, weights[owner],
+                near[:hits], products[:hits], first, last, floors, attributes, marks, p, logs, weights[owner],
                 languages, spoken[owner], seen[seen_bounds[owner] : seen_bounds[owner + 1]],
                 heaps, scores, found, sizes,
             )  # fmt: skip
@@ -118,7 +129,7 @@ def scan(rows: Rows, plan: Plan, width: Any, scores: Any, found: Any, sizes: Any
 
 @compiled
 def _offer(
-    near: Any, products: Any, first: int, last: int, floors: Any, attributes: Any, present: Any, p: Any, logs: Any,
+    near: Any, products: Any, first: int, last: int, floors: Any, attributes: Any, marks: Any, p: Any, logs: Any,
     weight: Any, languages: Any, spoken: Any, seen: Any, heaps: Any, scores: Any, found: Any, sizes: Any,
 ) -> None:  # fmt: skip
     """Put rows into the lanes that take them; `floors` are the scores that a lane's next row must be above."""
@@ -130,16 +141,16 @@ def _offer(
         for lane in range(first, last):
             if products[i] <= floors[lane]:  # log p, which is still to come, is never positive
                 continue
-            score = _lane_score(products[i], row, attributes[lane], present, p, logs, weight)
+            score = _lane_score(products[i], row, attributes[lane], marks, p, logs, weight)
             if score <= floors[lane]:
                 continue
             known = known or (spoken[languages[row]] and not _holds(seen, row))
             if not known:
                 break
             if sizes[lane] == heaps[lane + 1] - heaps[lane]:
-                _sink(scores, found, heaps[lane], heaps[lane + 1], 0, score, row)
+                sink(scores, found, heaps[lane], heaps[lane + 1], 0, score, row)
             else:
-                _rise(scores, found, heaps[lane], sizes[lane], score, row)
+                rise(scores, found, heaps[lane], sizes[lane], score, row)
                 sizes[lane] += 1
             if sizes[lane] == heaps[lane + 1] - heaps[lane]:
                 floors[lane] = scores[heaps[lane]]
@@ -147,11 +158,11 @@ def _offer(
 
 
 @compiled
-def _lane_score(cosine: Any, row: Any, attribute: int, present: Any, p: Any, logs: Any, weight: Any) -> Any:
+def _lane_score(cosine: Any, row: Any, attribute: int, marks: Any, p: Any, logs: Any, weight: Any) -> Any:
     """Return the score in a lane; the lowest there is for a row that is not of it."""
     if attribute == ANY:
         return cosine
-    if not (present[attribute, row >> 6] >> np.uint64(row & 63)) & np.uint64(1):
+    if not marks[row, attribute] & CERTIFIED:
         return np.float32(-np.inf)
     return cosine + weight * logs[min(p[row, attribute], len(logs) - 1)]
 
@@ -160,16 +171,15 @@ def _lane_score(cosine: Any, row: Any, attribute: int, present: Any, p: Any, log
 def _needed(
     eligible: Any, present: Any, attributes: Any, first: int, last: int, start: int, count: int, need: Any
 ) -> Any:
-    """Set `need` to the words of the rows that some lane of a group takes; return how many rows these are."""
-    everything = False
+    """Set `need` to the words of the rows that some lane of a group takes; return about how many they are."""
     for lane in range(first, last):
-        everything |= attributes[lane] == ANY
-    need[:count] = ~np.uint64(0)
-    if not everything:
-        need[:count] = 0
-        for lane in range(first, last):
-            for i in range(count):
-                need[i] |= present[attributes[lane], start + i]
+        if attributes[lane] == ANY:
+            need[:count] = eligible[start : start + count]
+            return count * 64
+    need[:count] = 0
+    for lane in range(first, last):
+        for i in range(count):
+            need[i] |= present[attributes[lane], start + i]
     total = 0
     for i in range(count):
         need[i] &= eligible[start + i]
@@ -198,35 +208,10 @@ def _collect(need: Any, count: int, start: int, near: Any) -> Any:
 
 
 @compiled
-def _straight(
-    high: Any, scales: Any, codes: Any, unit: Any, width: Any,
-    need: Any, count: int, start: int, floor: Any, near: Any, products: Any,
-) -> Any:  # fmt: skip
-    """Scan all rows, which streams from memory at full speed, and keep those that are needed and above the floor."""
-    bias = _bias(codes)
-    hits = 0
-    for i in range(count):
-        base = (start + i) * 64
-        length = min(64, len(scales) - base)
-        block = products[hits : hits + length]
-        for bit in range(length):
-            block[bit] = (np.float32(code_product(high, base + bit, codes, width)) - bias) * scales[base + bit] * unit
-        above = 0
-        for bit in range(length):
-            above += block[bit] > floor
-        if above > 0:
-            for bit in range(length):
-                score = block[bit]
-                near[hits] = base + bit
-                products[hits] = score
-                hits += np.int64((need[i] >> np.uint64(bit)) & np.uint64(1)) & np.int64(score > floor)
-    return hits
-
-
-@compiled
 def _picked(
-    high: Any, scales: Any, codes: Any, unit: Any, width: Any, count: int, floor: Any, near: Any, products: Any
-) -> Any:
+    high: Any, scales: Any, marks: Any, codes: Any, unit: Any, width: Any,
+    count: int, floor: Any, near: Any, products: Any,
+) -> Any:  # fmt: skip
     """Scan the rows in `near`, some of which are waited for while others are fetched."""
     bias = _bias(codes)
     padded = high.shape[1]
@@ -237,6 +222,7 @@ def _picked(
             for line in range(0, padded, CHUNK):
                 prefetch(high, ahead * padded + line)
             prefetch(scales, ahead)
+            prefetch(marks, ahead * marks.shape[1])
         row = near[i]
         score = (np.float32(code_product(high, row, codes, width)) - bias) * scales[row] * unit
         near[hits] = row
@@ -267,38 +253,6 @@ def _holds(ordered: Any, row: Any) -> bool:
 
 
 @compiled
-def _before(score: Any, row: Any, other_score: Any, other_row: Any) -> bool:
-    """Tell whether a row is worse than another: the order of heaps. Of equal scores the later row is worse."""
-    return score < other_score or (score == other_score and row > other_row)
-
-
-@compiled
-def _rise(scores: Any, found: Any, start: int, at: int, score: Any, row: Any) -> None:
-    while at > 0:
-        parent = (at - 1) // 2
-        if not _before(score, row, scores[start + parent], found[start + parent]):
-            break
-        scores[start + at], found[start + at] = scores[start + parent], found[start + parent]
-        at = parent
-    scores[start + at], found[start + at] = score, row
-
-
-@compiled
-def _sink(scores: Any, found: Any, start: int, end: int, at: int, score: Any, row: Any) -> None:
-    while True:
-        child = start + 2 * at + 1
-        if child >= end:
-            break
-        if child + 1 < end and _before(scores[child + 1], found[child + 1], scores[child], found[child]):
-            child += 1
-        if not _before(scores[child], found[child], score, row):
-            break
-        scores[start + at], found[start + at] = scores[child], found[child]
-        at = child - start
-    scores[start + at], found[start + at] = score, row
-
-
-@compiled
 def rank(rows: Rows, plan: Plan, scores: Any, found: Any, sizes: Any) -> None:
     """Score what was found by the whole vectors, and sort each lane, best first."""
     high, low, scales, p, logs = rows.high, rows.low, rows.scales, rows.p, rows.logs
@@ -312,12 +266,8 @@ def rank(rows: Rows, plan: Plan, scores: Any, found: Any, sizes: Any) -> None:
             if attributes[lane] != ANY:
                 for at in range(start, start + size):
                     scores[at] += weight * logs[min(p[found[at], attributes[lane]], len(logs) - 1)]
-            for at in range(size // 2 - 1, -1, -1):
-                _sink(scores, found, start, start + size, at, scores[start + at], found[start + at])
-            for end in range(start + size - 1, start, -1):
-                score, row = scores[end], found[end]
-                scores[end], found[end] = scores[start], found[start]
-                _sink(scores, found, start, end, 0, score, row)
+            heap(scores, found, start, size)
+            order(scores, found, start, size)
 
 
 @compiled

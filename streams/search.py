@@ -1,13 +1,13 @@
 """A search of rows: queries become a plan, the plan one scan, and the scan hits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import CHUNK
+from streams.intrinsics import CHUNK
 from streams.names import Int32s
 from streams.retriever import Float32s
 from streams.scan import ANY, Plan, Rows, cosines, newest, rank, scan
@@ -25,6 +25,9 @@ The best of few rows score low, so that a lane of few would look at most of what
 where a scan of its own costs as much as that.
 """
 
+_INEXACT = 0.01
+"""More than a score by 8-bit codes is off."""
+
 
 @dataclass(frozen=True)
 class Query:
@@ -38,6 +41,7 @@ class Query:
     lanes: Sequence[tuple[int, int]]
     seen: Int32s
     spoken: npt.NDArray[np.bool_]
+    floors: Sequence[float]
     among: Mapping[int, Int32s]
 
 
@@ -46,11 +50,38 @@ def search(rows: Rows, timeline: Int32s, present_counts: Sequence[int], queries:
 
     Lanes fetch half as many again as they are asked for by the codes alone, which the whole vectors then put in order.
     """
-    groups = [
-        (i, group) for i, query in enumerate(queries) for group in _groups(query, present_counts, len(rows.scales))
+    count = 64 * len(rows.eligible)
+    groups = [(i, group) for i, query in enumerate(queries) for group in _groups(query, present_counts, count)]
+    hits, plan = _scanned(rows, queries, groups, count)
+    # Where a guess was too high, what lies below it was left out: these are looked for without.
+    again = [
+        (i, missing)
+        for i, group in groups
+        if (missing := [at for at in group if not _complete(queries[i], at, hits[i, at][1])])
     ]
+    if again:
+        plain = [replace(query, floors=[-np.inf] * len(query.lanes)) for query in queries]
+        hits.update(_scanned(rows, plain, again, count)[0])
+    for i, query in enumerate(queries):
+        for at, (attribute, k) in enumerate(query.lanes):
+            if attribute == NEWEST:
+                hits[i, at] = _newest(rows, plan, timeline, i, k)
+            elif attribute == AMONG:
+                hits[i, at] = _newest(rows, plan, query.among[at], i, k)
+    return [[hits[i, at] for at in range(len(query.lanes))] for i, query in enumerate(queries)]
+
+
+def _complete(query: Query, lane: int, scores: Float32s) -> bool:
+    """Tell whether a lane found its best: what was left out for a guess of scores lies below all that was found."""
+    floor, k = query.floors[lane], query.lanes[lane][1]
+    return floor == -np.inf or (len(scores) == k and scores[-1] >= floor + _INEXACT)
+
+
+def _scanned(
+    rows: Rows, queries: Sequence[Query], groups: Sequence[tuple[int, list[int]]], count: int
+) -> tuple[dict[tuple[int, int], Hits], Plan]:
     lanes = [(i, at) for i, group in groups for at in group]
-    room = [_room(queries[i].lanes[at][1], len(rows.scales)) for i, at in lanes]
+    room = [_room(queries[i].lanes[at][1], count) for i, at in lanes]
     plan = _plan(rows, queries, groups, lanes, room)
     scores = np.zeros(sum(room), np.float32)
     found = np.zeros(sum(room), np.int32)
@@ -62,13 +93,7 @@ def search(rows: Rows, timeline: Int32s, present_counts: Sequence[int], queries:
     for (i, at), start, size in zip(lanes, plan.heap_bounds.tolist(), sizes.tolist(), strict=False):
         end = start + min(size, queries[i].lanes[at][1])
         hits[i, at] = found[start:end], scores[start:end]
-    for i, query in enumerate(queries):
-        for at, (attribute, k) in enumerate(query.lanes):
-            if attribute == NEWEST:
-                hits[i, at] = _newest(rows, plan, timeline, i, k)
-            elif attribute == AMONG:
-                hits[i, at] = _newest(rows, plan, query.among[at], i, k)
-    return [[hits[i, at] for at in range(len(query.lanes))] for i, query in enumerate(queries)]
+    return hits, plan
 
 
 def _newest(rows: Rows, plan: Plan, timeline: Int32s, request: int, k: int) -> Hits:
@@ -115,6 +140,7 @@ def _plan(
         group_bounds=_bounds([len(group) for _, group in groups]),
         attributes=np.array([queries[i].lanes[at][0] for i, at in lanes], np.int64),
         heap_bounds=_bounds(room),
+        floors=np.array([queries[i].floors[at] for i, at in lanes], np.float32),
     )
 
 

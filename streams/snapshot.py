@@ -14,14 +14,13 @@ from schemas.annotation import Annotation
 from schemas.attributes import Catalogue
 from schemas.errors import ConfigurationError, InvalidRecord
 from schemas.table import check_annotation, to_table
-from streams.compiled import CHUNK
 from streams.described import described
+from streams.embeddings import Embeddings
 from streams.names import Int32s, Names, grown, pack, pack_column
 from streams.retriever import Described, Float32s, Found, Lane, Request, found_in
-from streams.scan import ANY, Rows, log_table, write_bits
+from streams.scan import ANY, CERTIFIED, DECIDED, PRESENT, Rows, log_table, write_bits
 from streams.search import AMONG, NEWEST, Query, search
 from streams.timeline import Timeline
-from streams.vectors import from_fixed_point, to_fixed_point
 
 log = logging.getLogger(__name__)
 
@@ -64,17 +63,14 @@ class Snapshot:
         self._dim = dim
         attributes = len(catalogue.ids)
         self.attribute_index = {attribute: i for i, attribute in enumerate(catalogue.ids)}
-        self._policies = [self.attribute_index[attribute] for attribute in catalogue.policy_ids]
+        self._policies = np.array([self.attribute_index[a] for a in catalogue.policy_ids], np.intp)
         self._names, self._creator_names, self._language_names = Names(), Names(), Names()
         self._timeline = Timeline()
         self._oldest_ms = -(2**62)
-        self._high = np.empty((0, -(-dim // CHUNK) * CHUNK), np.uint8)
-        self._low = np.empty((0, dim), np.uint8)
-        self._scales = np.empty(0, np.float32)
+        self._embeddings = Embeddings(dim)
         self._p = np.empty((0, attributes), np.float16)
-        self._present = np.empty((attributes, 0), np.uint64)
-        self._decided = np.empty((attributes, 0), np.uint64)
-        self._certified = np.empty((attributes, 0), np.uint64)  # of those present: all that a lane may take
+        self._marks = np.empty((0, attributes), np.uint8)
+        self._certified = np.empty((attributes, 0), np.uint64)  # as bits: all that a lane may take
         self._certified_counts = np.zeros(attributes, np.int64)
         self._uploaded_at_ms = np.empty(0, np.int64)
         self._creators = np.empty(0, np.int32)
@@ -85,7 +81,7 @@ class Snapshot:
         self._reason_counts = np.zeros(len(REASONS), np.int64)
         self._eligible = np.empty(0, np.uint64)
         self._eligible_by_language = np.zeros(1, np.int64)
-        _compile(self._high.shape[1], catalogue)
+        _compile(self._embeddings.high.shape[1], catalogue)
         self._observe()
 
     def __len__(self) -> int:
@@ -124,10 +120,7 @@ class Snapshot:
 
     def describe(self, rows: Int32s) -> Described:
         """Return what is known of rows."""
-        columns = (
-            self._high, self._low, self._scales, self._p.view(np.uint16), _LOGS, self._present, self._decided,
-            self._certified,
-        )  # fmt: skip
+        columns = (*self._embeddings.columns, self._p.view(np.uint16), _LOGS, self._marks)
         return described(columns, rows, self._creators[rows])
 
     def uploaded_since(self, ms: int) -> Int32s:
@@ -149,9 +142,7 @@ class Snapshot:
 
     def vector(self, row: int) -> Float32s | None:
         """Return the vector of a row, L2-normalised."""
-        if self._scales[row] == 0.0:
-            return None
-        return from_fixed_point(self._high[row, : self.dim], self._low[row], self._scales[row])
+        return self._embeddings.vector(row)
 
     def labels(self, row: int) -> npt.NDArray[np.int8]:
         """Return the labels of a row in catalogue order: 1 present, 0 absent, OPEN."""
@@ -186,8 +177,8 @@ class Snapshot:
         queries = [self._query(request) for request in requests]
         count = len(self)
         rows = Rows(
-            self._high, self._low, self._scales[:count], self._p.view(np.uint16), _LOGS, self._languages,
-            self._eligible[: (count + 63) // 64], self._certified,
+            self._embeddings.coarse, *self._embeddings.columns, self._p.view(np.uint16), _LOGS, self._languages,
+            self._eligible[: (count + 63) // 64], self._certified, self._marks,
         )  # fmt: skip
         hits = search(rows, self._timeline.rows, self._certified_counts.tolist(), queries)
         return [found_in(lanes, self._removed(query)) for lanes, query in zip(hits, queries, strict=True)]
@@ -207,6 +198,7 @@ class Snapshot:
             lanes=[(self._lane(lane), lane.k) for lane in request.lanes],
             seen=seen[(self._reasons[seen] == 0) & spoken[self._languages[seen]]],
             spoken=spoken,
+            floors=request.floors or [-np.inf] * len(request.lanes),
             among={at: lane.among[::-1].copy() for at, lane in enumerate(request.lanes) if lane.among is not None},
         )
 
@@ -272,15 +264,14 @@ class Snapshot:
         known = rows < before
         self._count(rows[known], -1)
         self._languages[rows] = languages
-        self._high[rows, : self.dim], self._low[rows], self._scales[rows] = to_fixed_point(self._vectors_of(batch))
+        self._embeddings.write(rows, self._vectors_of(batch))
         for attribute, index in self.attribute_index.items():
             self._p[rows, index] = _column(batch.column(f"p_{attribute}").fill_null(np.nan))
             column = batch.column(f"label_{attribute}")
             labels = _column(column.fill_null(False))
-            write_bits(self._present[index], rows, labels)
             certified = labels & _column(batch.column(f"certified_{attribute}").fill_null(False))
             self._certified_counts[index] += write_bits(self._certified[index], rows, certified)
-            write_bits(self._decided[index], rows, _column(column.is_valid()))
+            self._marks[rows, index] = labels * PRESENT + _column(column.is_valid()) * DECIDED + certified * CERTIFIED
         self._reasons[rows] = self._reason(rows)
         self._count(rows, 1)
         write_bits(self._eligible, rows, self._reasons[rows] == 0)
@@ -302,12 +293,8 @@ class Snapshot:
         self._timeline.insert(self._uploaded_at_ms, rows[fresh])
 
     def _reason(self, rows: Int32s) -> npt.NDArray[np.uint8]:
-        word, bit = rows >> 6, (rows & 63).astype(np.uint64)
-        undecided = np.zeros(len(rows), np.bool_)
-        for index in self._policies:
-            present, decided = ((of[index, word] >> bit) & np.uint64(1) == 1 for of in (self._present, self._decided))
-            undecided |= present | ~decided
-        unavailable = ~self._alive[rows] | (self._scales[rows] == 0.0)
+        undecided = (self._marks[rows[:, np.newaxis], self._policies] != DECIDED).any(axis=1)
+        unavailable = ~self._alive[rows] | ~self._embeddings.has(rows)
         old = self._uploaded_at_ms[rows] < self._oldest_ms
         return np.select([unavailable, undecided, old], [1, 2, _TOO_OLD], 0).astype(np.uint8)
 
@@ -349,12 +336,9 @@ class Snapshot:
 
     def _reserve(self, rows: int) -> None:
         words = (rows + 63) // 64
-        self._high = grown(self._high, rows)
-        self._low = grown(self._low, rows)
-        self._scales = grown(self._scales, rows)
+        self._embeddings.reserve(rows)
         self._p = grown(self._p, rows)
-        self._present = grown(self._present, words, axis=1)
-        self._decided = grown(self._decided, words, axis=1)
+        self._marks = grown(self._marks, rows)
         self._certified = grown(self._certified, words, axis=1)
         self._uploaded_at_ms = grown(self._uploaded_at_ms, rows)
         self._creators = grown(self._creators, rows)

@@ -1,0 +1,113 @@
+"""The first look at a catalogue, compiled: vectors in 4 bits tell which rows may score above a floor."""
+
+from typing import Any
+
+import numpy as np
+
+from streams.compiled import compiled
+from streams.intrinsics import LINED, above
+
+_TOGETHER = 4
+"""Groups that are scanned in one go: a row is loaded and taken apart once for all."""
+_DENSE = 8
+"""A group that wants more than one of so many rows looks at all: the others cost less than to leave them out."""
+_ZERO = 8
+_LARGEST = 7
+_UNIT = np.float32(32_767 / _LARGEST / 256)
+"""What one unit of a coarse code is worth, in those of a high byte."""
+_ERROR = np.float32(3 * 12**-0.5)
+"""Three standard deviations of what is lost by rounding to whole numbers: of 700 rows that score just above the floor
+one may be missed, and lanes fetch half as many again as they are asked for."""
+
+
+@compiled
+def narrow(
+    coarse: Any, scales: Any, plan: Any, width: Any, margins: Any, floors: Any,
+    wanted: Any, need: Any, start: int, count: int,
+) -> None:  # fmt: skip
+    """Leave in `need`, for groups that want many of the rows, those that may score above their floors.
+
+    `plan` are codes, units, owners and group_bounds of the scan's.
+    """
+    codes, units, owners, bounds = plan
+    quad = np.empty((_TOGETHER, codes.shape[1]), np.int8)
+    shifts, least = np.empty(_TOGETHER, np.float32), np.empty(_TOGETHER, np.float32)
+    many = np.flatnonzero(wanted * _DENSE > count * 64)
+    many = many[units[owners[many]] != 0.0]
+    for at in range(0, len(many), _TOGETHER):
+        together = many[at : at + _TOGETHER]
+        for i in range(_TOGETHER):
+            group = together[min(i, len(together) - 1)]
+            owner = owners[group]
+            quad[i] = codes[owner]
+            shifts[i] = margins[owner]
+            least[i] = floors[bounds[group] : bounds[group + 1]].min() / (units[owner] * _UNIT)
+        if len(together) == 1:
+            _mark_one(coarse, quad, shifts, least, scales, width, need[together[0]], start, count)
+        else:
+            _mark(coarse, quad, shifts, least, scales, width, need, together, start, count)
+
+
+@compiled
+def margins_of(codes: Any) -> Any:
+    """Return what to add to products with coarse codes: the offset of the codes is taken off, and nothing falls short.
+
+    The error of a code is spread evenly over one unit.
+    """
+    margins = np.empty(len(codes), np.float32)
+    for i in range(len(codes)):
+        total, squares = 0, 0
+        for code in codes[i]:
+            total += np.int64(code)
+            squares += np.int64(code) * np.int64(code)
+        margins[i] = _ERROR * np.float32(squares) ** np.float32(0.5) - np.float32(_ZERO * total)
+    return margins
+
+
+@compiled
+def _mark_one(
+    coarse: Any, quad: Any, shifts: Any, least: Any, scales: Any, width: Any, need: Any, start: int, count: int
+) -> None:
+    """Leave in `need` the rows that may score above the floor."""
+    for i in range(count):
+        bits = np.uint64(0)
+        for part in range(64 // LINED):
+            line = (start + i) * (64 // LINED) + part
+            bits |= above(coarse, line, quad, shifts, least, scales, width, (0,)) << np.uint64(part * LINED)
+        need[i] &= bits
+
+
+@compiled
+def _mark(
+    coarse: Any, quad: Any, shifts: Any, least: Any, scales: Any, width: Any,
+    need: Any, groups: Any, start: int, count: int,
+) -> None:  # fmt: skip
+    """Do so for up to four groups."""
+    mask = np.uint64((1 << LINED) - 1)
+    for i in range(count):
+        first = second = third = fourth = np.uint64(0)
+        for part in range(64 // LINED):
+            line, place = (start + i) * (64 // LINED) + part, np.uint64(part * LINED)
+            bits = above(coarse, line, quad, shifts, least, scales, width, (0, 0, 0, 0))
+            first |= (bits & mask) << place
+            second |= ((bits >> np.uint64(LINED)) & mask) << place
+            third |= ((bits >> np.uint64(2 * LINED)) & mask) << place
+            fourth |= (bits >> np.uint64(3 * LINED)) << place
+        need[groups[0], i] &= first
+        need[groups[1], i] &= second
+        if len(groups) > 2:
+            need[groups[2], i] &= third
+        if len(groups) > 3:
+            need[groups[3], i] &= fourth
+
+
+@compiled
+def write_coarse(coarse: Any, rows: Any, high: Any, low: Any) -> None:
+    """Set the coarse codes of `rows` to those of vectors whose bytes are `high` and `low` [rows, dim]."""
+    for i in range(len(rows)):
+        line, place = rows[i] // LINED, 4 * (rows[i] % LINED)
+        for d in range(high.shape[1]):
+            number = (np.int32(high[i, d]) << 8) + np.int32(low[i, d]) - np.int32(32_768)
+            code = np.uint8(np.int32(np.floor(number * (_LARGEST / 32_767) + 0.5)) + _ZERO)
+            at, shift = (d // 8) * 4 * LINED + place + d % 4, np.uint8(4 * (d % 8 // 4))
+            coarse[line, at] = (coarse[line, at] & np.uint8(0xF0 >> shift)) | np.uint8(code << shift)
