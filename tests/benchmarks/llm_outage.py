@@ -1,10 +1,12 @@
 """The LLM is gone for two minutes while uploads come in: does the student's path notice?
 
-`python -m tests.benchmarks.llm_outage` runs an annotate and a review worker on the embedded broker and sends uploads at
-a constant rate. A fake Gemini answers, then fails every request with 503, then answers again; when the reviews have
-caught up, it is watched for as long as before. Prints one JSON line: how
-many uploads a second were annotated while it was up and while it was down, how long each took from the broker to its
-first annotation (the ratios are above 1 where the outage made it better), and how long the reviews took to catch up.
+`python -m tests.benchmarks.llm_outage` runs two pipelines on one embedded broker, an annotate and a review worker each,
+and sends both uploads at the same constant rate. The fake Gemini of one answers, then fails every request with 503,
+then answers again; when the reviews have caught up, it is watched for as long as before. The other's LLM stays: what
+else the machine does slows both. Prints one JSON line: how many uploads a second were annotated while the LLM was up
+and while it was down, the p99 from the broker to the first annotation, and how long the reviews took to catch up.
+Ratios are above 1 where the outage made it better; that of the p99 compares with the other pipeline in the same ten
+seconds.
 """
 
 import argparse
@@ -14,7 +16,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -26,7 +29,7 @@ from schemas.annotation import Annotation
 from schemas.wire import Decoder, encode
 from streams.clock import now_ms
 from streams.record import Message
-from tests.fakes.gemini_process import gemini_process
+from tests.fakes.gemini_process import GeminiProcess, gemini_process
 from tests.faults.workers import Workers
 from topology.broker import embedded_broker
 from topology.demo.content import load_uploads
@@ -37,11 +40,13 @@ from topology.settings import Settings, with_changes
 from topology.topics import ANNOTATIONS, REVIEW_REQUESTS, VIDEO_UPLOADS, ensure_topics
 
 _WINDOW_MS = 10_000
+_Waits = list[tuple[int, int]]
+"""When each upload was received and how long its first annotation took from there, epoch ms and ms."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rate", type=float, default=100.0, help="uploads a second")
+    parser.add_argument("--rate", type=float, default=30.0, help="uploads a second, of each pipeline")
     parser.add_argument("--up", type=float, default=60.0, help="seconds before the outage, and again when it is over")
     parser.add_argument("--down", type=float, default=120.0, help="seconds of the outage")
     options = parser.parse_args()
@@ -50,10 +55,59 @@ def main() -> None:
 
 def outage(rate: float, up_s: float, down_s: float) -> dict[str, float]:
     with ExitStack() as stack:
+        broker = stack.enter_context(embedded_broker())
+        struck, spared = (stack.enter_context(_pipeline(broker, name, rate)) for name in ("struck", "spared"))
+        for one in (struck, spared):
+            _wait_for(lambda one=one: one.annotated.count() > 3 * rate and one.reviewed.count() > 0, 120, "all are up")
+        first = _watch(struck, up_s)
+        reviewed_before = struck.reviewed.count()
+        struck.fake.fail(overloaded=1.0)
+        down = _watch(struck, down_s)
+        struck.fake.fail()
+        back, reviewed_after, missing = time.monotonic(), struck.reviewed.count(), struck.missing()
+        _wait_for(lambda: struck.missing() < rate, 600, "the reviews catch up")
+        drained = time.monotonic() - back
+        last = _watch(struck, up_s)
+        waited = [_waited(one.settings) for one in (struck, spared)]
+    print(f"{reviewed_after - reviewed_before} reviews were finished during the outage", file=sys.stderr)
+    up_per_s = (first.per_s + last.per_s) / 2
+    up, up_spared, up_share = _compared(*waited, [first, last])
+    without, without_spared, without_share = _compared(*waited, [down])
+    return {
+        "rate": rate,
+        "up_per_s": round(up_per_s, 1),
+        "down_per_s": round(down.per_s, 1),
+        "ratio": round(down.per_s / up_per_s, 3),
+        "p99_up_ms": up,
+        "p99_down_ms": without,
+        "p99_up_spared_ms": up_spared,
+        "p99_down_spared_ms": without_spared,
+        "p99_ratio": round(up_share / without_share, 3),
+        "review_lag": missing,
+        "drain_s": round(drained, 1),
+    }
+
+
+@dataclass(frozen=True)
+class _Pipeline:
+    settings: Settings
+    fake: GeminiProcess
+    annotated: Committed
+    reviewed: Committed
+    requested: "_Ends"
+
+    def missing(self) -> int:
+        return self.requested.count() - self.reviewed.count()
+
+
+@contextmanager
+def _pipeline(broker: str, name: str, rate: float) -> Iterator[_Pipeline]:
+    """Run an annotate and a review worker, under a steady stream of uploads."""
+    with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         fake = stack.enter_context(gemini_process())
         settings = with_changes(
-            Settings(), broker=stack.enter_context(embedded_broker()), store_uri=str(folder / "lancedb"),
+            Settings(), broker=broker, topic_prefix=f"{name}.", store_uri=str(folder / "lancedb"),
             llm="gemini", gemini_api_key="key", gemini_base_url=fake.url, llm_usd_per_day=0.0,
             llm_requests_per_minute=1e6, llm_tokens_per_minute=1e9,
         )  # fmt: skip
@@ -63,54 +117,30 @@ def outage(rate: float, up_s: float, down_s: float) -> dict[str, float]:
         for role in ("annotate", "review"):
             workers.start(role)
             workers.wait_until_up(role)
-        producer = ConfirmedProducer(settings)
-        annotated = Committed(settings, "annotate", VIDEO_UPLOADS)
-        reviewed = Committed(settings, "review", REVIEW_REQUESTS)
-        requested = _Ends(settings, REVIEW_REQUESTS)
-        stop = threading.Event()
+        made = _Pipeline(
+            settings,
+            fake,
+            Committed(settings, "annotate", VIDEO_UPLOADS),
+            Committed(settings, "review", REVIEW_REQUESTS),
+            _Ends(settings, REVIEW_REQUESTS),
+        )
+        producer, stop = ConfirmedProducer(settings), threading.Event()
         sender = threading.Thread(target=send, args=(producer, _uploads(settings, stop), rate))
         sender.start()
-        phases: list[_Phase] = []
-
-        def phase(seconds: float) -> None:
-            began, before, since = time.monotonic(), annotated.count(), now_ms()
-            time.sleep(seconds)
-            phases.append(_Phase(since, now_ms(), (annotated.count() - before) / (time.monotonic() - began)))
-
         try:
-            _wait_for(lambda: annotated.count() > 3 * rate and reviewed.count() > 0, 120, "the workers are at it")
-            phase(up_s)
-            reviewed_before = reviewed.count()
-            fake.fail(overloaded=1.0)
-            phase(down_s)
-            fake.fail()
-            back, reviewed_after, missing = time.monotonic(), reviewed.count(), requested.count() - reviewed.count()
-            _wait_for(lambda: requested.count() - reviewed.count() < rate, 600, "the reviews catch up")
-            drained = time.monotonic() - back
-            phase(up_s)
+            yield made
         finally:
             stop.set()
             sender.join()
-        waited = _waited(settings)
-        for one in (producer, annotated, reviewed, requested):
-            one.close()
-    first, down, last = phases
-    up_per_s = (first.per_s + last.per_s) / 2
-    p99_up, p99_down = _p99(waited, first, last), _p99(waited, down)
-    print(f"{reviewed_after - reviewed_before} reviews were finished during the outage", file=sys.stderr)
-    return {
-        "rate": rate,
-        "up_per_s": round(up_per_s, 1),
-        "down_per_s": round(down.per_s, 1),
-        "ratio": round(down.per_s / up_per_s, 3),
-        "p99_up_ms": p99_up,
-        "p99_down_ms": p99_down,
-        "p99_ratio": round(p99_up / max(p99_down, 1.0), 3),
-        "p99_first_ms": _p99(waited, first),
-        "p99_last_ms": _p99(waited, last),
-        "review_lag": missing,
-        "drain_s": round(drained, 1),
-    }
+            for one in (producer, made.annotated, made.reviewed, made.requested):
+                one.close()
+
+
+def _watch(pipeline: _Pipeline, seconds: float) -> "_Phase":
+    began, before, since = time.monotonic(), pipeline.annotated.count(), now_ms()
+    time.sleep(seconds)
+    per_s = (pipeline.annotated.count() - before) / (time.monotonic() - began)
+    return _Phase(since, now_ms(), per_s)
 
 
 class _Phase(NamedTuple):
@@ -119,14 +149,20 @@ class _Phase(NamedTuple):
     per_s: float
 
 
-def _p99(waited: list[tuple[int, int]], *phases: _Phase) -> float:
-    """Return the median over ten seconds each of the p99: what else the machine does comes in bursts."""
-    windows: dict[tuple[_Phase, int], list[int]] = {}
-    for at, ms in waited:
+def _compared(struck: _Waits, spared: _Waits, phases: list[_Phase]) -> tuple[float, float, float]:
+    """Return the median p99 of ten seconds in both pipelines, and of the one as a multiple of the other."""
+    ours, theirs = (_p99s(waits, phases) for waits in (struck, spared))
+    shares = [ours[window] / max(theirs[window], 1) for window in ours.keys() & theirs.keys()]
+    return statistics.median(ours.values()), statistics.median(theirs.values()), statistics.median(shares)
+
+
+def _p99s(waits: _Waits, phases: list[_Phase]) -> dict[int, int]:
+    windows: dict[int, list[int]] = {}
+    for at, ms in waits:
         for one in phases:
             if one.since_ms <= at < one.until_ms:
-                windows.setdefault((one, (at - one.since_ms) // _WINDOW_MS), []).append(ms)
-    return statistics.median(sorted(window)[int(0.99 * len(window))] for window in windows.values())
+                windows.setdefault(one.since_ms + (at - one.since_ms) // _WINDOW_MS, []).append(ms)
+    return {name: sorted(window)[int(0.99 * len(window))] for name, window in windows.items()}
 
 
 class _Ends:
@@ -144,7 +180,7 @@ class _Ends:
         self._consumer.close()
 
 
-def _waited(settings: Settings) -> list[tuple[int, int]]:
+def _waited(settings: Settings) -> _Waits:
     """Return when each upload was received and how long its first annotation took from there, epoch ms and ms."""
     decoder = Decoder(Annotation)
     annotations = (
