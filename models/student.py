@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +155,21 @@ def check_runtime() -> None:
         )
 
 
-def open_session(bundle: Bundle, provider: Provider) -> "InferenceSession":
+class OnnxFile(Protocol):
+    """A model in memory, and where it is from."""
+
+    @property
+    def path(self) -> Path:
+        """For messages."""
+        ...
+
+    @property
+    def model(self) -> bytes:
+        """The serialised graph."""
+        ...
+
+
+def open_session(bundle: OnnxFile, provider: Provider) -> "InferenceSession":
     """Start the bundle's model with one thread, wholly on `provider`.
 
     ONNX Runtime by itself falls back to the CPU without a word; this refuses.
@@ -186,7 +200,7 @@ def open_session(bundle: Bundle, provider: Provider) -> "InferenceSession":
     return session
 
 
-def _load_cuda(bundle: Bundle) -> None:
+def _load_cuda(bundle: OnnxFile) -> None:
     """Load the CUDA libraries that came as packages; only where there is a driver, else the preload crashes."""
     import onnxruntime as ort
 

@@ -6,6 +6,7 @@ VibestreamError
 │   ├── BundleError        a student bundle is missing, damaged or does not fit this machine
 │   └── DamagedTable       files of the attribute table are gone or cut short
 ├── InvalidRecord          one record can't be used; it goes to dead-letters with its `kind`
+├── MediaProblem           a video can't be looked at; its text goes on, and the annotation says why
 └── Unavailable            a service is away for now; the work is tried again, nothing is dropped
     ├── BrokerUnavailable
     ├── StoreUnavailable
@@ -17,6 +18,11 @@ from typing import Literal
 ErrorKind = Literal["undecodable", "invalid", "unsupported_version", "impossible", "failed"]
 """Why a record is dead: bytes that are no JSON; a field missing, of a wrong type or out of range; a `schema_version`
 from the future; contradictory content; or a stage that raised on this record alone, every time it was tried."""
+
+
+MediaFault = Literal["refused", "unavailable", "too_large", "unreadable"]
+"""Why a video is not looked at: the operator's rules; missing, or a host that is away or slow; over a limit of bytes,
+pixels or seconds; or nothing in it that can be decoded."""
 
 
 class VibestreamError(Exception):
@@ -53,6 +59,14 @@ class InvalidRecord(VibestreamError):
     def __init__(self, kind: ErrorKind, message: str) -> None:
         super().__init__(message)
         self.kind: ErrorKind = kind
+
+
+class MediaProblem(VibestreamError):
+    """A video can't be looked at: not allowed, not to be had, too large, or nothing that can be decoded."""
+
+    def __init__(self, status: MediaFault, reason: str) -> None:
+        super().__init__(reason)
+        self.status: MediaFault = status
 
 
 class Unavailable(VibestreamError):

@@ -1,0 +1,1 @@
+"""Looking at videos: where from, decoded how, and what of."""
