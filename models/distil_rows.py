@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from models.goemotions import LabelledTexts
+from models.media_rows import MediaRows
 from schemas.attributes import Catalogue
 from schemas.errors import ConfigurationError
 
@@ -41,7 +42,7 @@ class Rows:
     """Texts, and per attribute q [n, A], the chance that it is present.
 
     `weight` [n, A] is 0 where q is not known; `golden` [n, A]: people said so. `videos` are ids; () where there
-    are none.
+    are none; `media` is what was seen and heard of them.
     """
 
     texts: Sequence[str]
@@ -49,12 +50,14 @@ class Rows:
     weight: Floats
     golden: NDArray[np.bool_]
     videos: Sequence[str] = ()
+    media: MediaRows | None = None
 
     def __getitem__(self, index: NDArray[np.intp]) -> "Rows":
         """Return some of the texts."""
         texts = [self.texts[int(i)] for i in index]
         videos = [self.videos[int(i)] for i in index] if self.videos else ()
-        return Rows(texts, self.q[index], self.weight[index], self.golden[index], videos)
+        media = self.media[index] if self.media else None
+        return Rows(texts, self.q[index], self.weight[index], self.golden[index], videos, media)
 
 
 def rows_of(labelled: LabelledTexts) -> Rows:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from models.bundle import Bundle, load_bundle
 from models.cascade import BandLimits
 from models.features import load_tokenizer
+from models.seen import NOTHING, Seen, media_feed, media_inputs
 from models.tokens import Tokens, padded
 from models.verdicts import Verdicts
 from schemas.annotation import StudentVersion
@@ -61,6 +62,7 @@ class Student:
         self.thresholds: Mapping[str, float] = {name: thresholds[name] for name in catalogue.ids}
         self._tokens = Tokens(load_tokenizer(bundle.tokenizer, manifest.max_tokens))
         self._columns = [order.index(name) for name in catalogue.ids]
+        self.frames, self.sound = manifest.frames, manifest.sound
         self._session = session
         self._batch = batch
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="student")
@@ -98,13 +100,24 @@ class Student:
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self.score_now, tuple(texts))
 
+    async def score_seen(self, texts: Sequence[str], seen: Sequence[Seen]) -> Scores:
+        """Score `texts` with what was seen and heard of each; what this student has no input for does not count.
+
+        Raises:
+            BundleError: the model gave NaN or infinity.
+
+        """
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: self.score_now(tuple(texts), tuple(seen))
+        )
+
     def close(self) -> None:
         """End the thread; what it is scoring is finished first."""
         self._thread.shutdown()
 
-    def score_now(self, texts: Sequence[str]) -> Scores:
+    def score_now(self, texts: Sequence[str], seen: Sequence[Seen] | None = None) -> Scores:
         """Do the same in this thread."""
-        scores = score_texts(self._session, self._tokens, texts, self._batch)
+        scores = score_texts(self._session, self._tokens, texts, self._batch, seen)
         probability, embedding = scores.probability[:, self._columns], scores.embedding
         if not (np.isfinite(probability).all() and np.isfinite(embedding).all()):
             raise BundleError(f"student {self.version.name} {self.version.version} gave NaN or infinity; distil again")
@@ -122,8 +135,18 @@ class Student:
             )
 
 
-def score_texts(session: "InferenceSession", tokens: Tokens, texts: Sequence[str], batch: int) -> Scores:
-    """Score texts with a bundle's model, all its attributes, `batch` texts of similar length at a time."""
+def score_texts(
+    session: "InferenceSession",
+    tokens: Tokens,
+    texts: Sequence[str],
+    batch: int,
+    seen: Sequence[Seen] | None = None,
+) -> Scores:
+    """Score texts with a bundle's model, all its attributes, `batch` texts of similar length at a time.
+
+    `seen` holds what was seen and heard of each; None: nothing of any.
+    """
+    media = media_inputs(session)
     attributes, dim = (output.shape[1] for output in session.get_outputs())
     probability = np.empty((len(texts), attributes), np.float32)
     embedding = np.empty((len(texts), dim), np.float16)
@@ -132,7 +155,10 @@ def score_texts(session: "InferenceSession", tokens: Tokens, texts: Sequence[str
     for start in range(0, len(rows), batch):
         chosen = by_length[start : start + batch]
         ids, mask = padded([rows[i] for i in chosen])
-        p, vector = session.run(["probability", "vector"], {"ids": ids, "mask": mask})
+        feed: dict[str, NDArray[Any]] = {"ids": ids, "mask": mask}
+        if media:
+            feed |= media_feed(media, [seen[i] for i in chosen] if seen else [NOTHING] * len(chosen))
+        p, vector = session.run(["probability", "vector"], feed)
         probability[chosen] = np.asarray(p)
         embedding[chosen] = np.asarray(vector)
     return Scores(probability, embedding)

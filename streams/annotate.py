@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from models.features import upload_text
 from models.student import Student
 from monitoring import metrics
-from schemas.annotation import Annotation
+from schemas.annotation import Annotation, Media, MediaRequest
 from schemas.events import VideoUpload
 from schemas.wire import encode, encode_with
 from streams.clock import now_ms
@@ -17,21 +19,42 @@ from streams.uploads import TakeDown, UploadDecoder, content_ms, received_ms
 # A ReviewRequest, made of parts that are JSON already.
 _REQUEST = b'{"schema_version":1,"upload":%b,"annotation":%b,"attributes":%b}'
 
+_PENDING = Media("pending")
+_OFF = Media("off", "no videos are looked at here: VIBESTREAM_MEDIA_ALLOW is empty")
+_UNUSED = Media("unused", "the student reads text only, and no text is made of videos")
+
 
 class AnnotateStage(Stage[VideoUpload | TakeDown]):
-    """Every upload becomes one annotation at once; what the student is unsure of also becomes one review request."""
+    """Every upload becomes one annotation at once; what the student is unsure of also becomes one review request.
+
+    Of an upload with a media_uri that shall be looked at, this is the annotation by its text: it stays provisional and
+    becomes a media request instead. So text never waits for a video.
+    """
 
     name = "annotate"
     looks_back = False
 
     def __init__(
-        self, student: Student | LiveStudent, *, annotations: str, review_requests: str, dead_letters: str
+        self,
+        student: Student | LiveStudent,
+        *,
+        annotations: str,
+        review_requests: str,
+        dead_letters: str,
+        media_requests: str | None = None,
+        makes_text: bool = False,
     ) -> None:
-        """Take over `student`; a LiveStudent may change between two runs, never within one."""
+        """Take over `student`; a LiveStudent may change between two runs, never within one.
+
+        Without a topic of `media_requests` no video is looked at; `makes_text`: whoever looks makes text of videos, so
+        that even a student that only reads has a use for them.
+        """
         super().__init__(dead_letters)
         self._students = student if isinstance(student, LiveStudent) else LiveStudent(student)
         self._annotations = annotations
         self._review_requests = review_requests
+        self._media_requests = media_requests
+        self._makes_text = makes_text
         self._uploads = UploadDecoder()
 
     def decode(self, record: Record) -> VideoUpload | TakeDown:
@@ -55,6 +78,7 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
             Message(self._annotations, record.key, encode(_removed(record, event))) for record, event in removed
         ]
         requests: list[Message] = []
+        looks: list[Message] = []
         now, size, vectors = now_ms(), 2 * student.dim, scores.embedding.tobytes()
         for at, ((record, upload), verdict) in enumerate(
             zip(uploads, student.verdicts.of(scores.probability), strict=True)
@@ -73,23 +97,40 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
                 embedding=vectors[at * size : (at + 1) * size],
                 student=student.version,
             )
+            pending = False
+            if upload.media_uri is not None:
+                media = self._media(student)
+                pending = media is _PENDING
+                annotation = replace(annotation, media=media, status="provisional" if pending else annotation.status)
             value = encode_with(annotation, "attributes", verdict.attributes)
             annotations.append(Message(self._annotations, record.key, value))
-            if uncertain:
+            if pending:
+                looks.append(self._look(record, upload))
+            elif uncertain:
                 request = _REQUEST % (encode(upload), value, verdict.uncertain_json)
                 requests.append(Message(self._review_requests, record.key, request))
 
         def confirm() -> None:
-            final = len(uploads) - len(requests)
-            for status, count in (("removed", len(removed)), ("provisional", len(requests)), ("final", final)):
+            provisional = len(requests) + len(looks)
+            final = len(uploads) - provisional
+            for status, count in (("removed", len(removed)), ("provisional", provisional), ("final", final)):
                 if count:
                     metrics.ANNOTATED.labels("student", status).inc(count)
 
-        return Effects(messages=annotations + requests, confirm=confirm)
+        return Effects(messages=annotations + requests + looks, confirm=confirm)
 
     async def close(self) -> None:
         """Free the student."""
         await self._students.close()
+
+    def _media(self, student: Student) -> Media:
+        if self._media_requests is None:
+            return _OFF
+        return _PENDING if self._makes_text or student.frames or student.sound else _UNUSED
+
+    def _look(self, record: Record, upload: VideoUpload) -> Message:
+        request = MediaRequest(schema_version=1, upload=upload, received_at_ms=received_ms(record))
+        return Message(self._media_requests or "", record.key, encode(request))
 
 
 def _removed(record: Record, event: TakeDown) -> Annotation:

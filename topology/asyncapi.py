@@ -4,13 +4,14 @@ from typing import Any
 
 import msgspec
 
-from schemas.annotation import Annotation, ReviewRequest
+from schemas.annotation import Annotation, MediaRequest, ReviewRequest
 from schemas.candidates import SessionCandidates
 from schemas.dead_letter import DeadLetter
 from schemas.events import VideoUpload, WatchEvent
 from topology.topics import (
     ANNOTATIONS,
     DEAD_LETTERS,
+    MEDIA_REQUESTS,
     REVIEW_REQUESTS,
     SESSION_CANDIDATES,
     TOPICS,
@@ -24,6 +25,7 @@ _RECORDS: dict[str, type[msgspec.Struct]] = {
     WATCH_EVENTS: WatchEvent,
     ANNOTATIONS: Annotation,
     REVIEW_REQUESTS: ReviewRequest,
+    MEDIA_REQUESTS: MediaRequest,
     SESSION_CANDIDATES: SessionCandidates,
     DEAD_LETTERS: DeadLetter,
 }
@@ -33,6 +35,7 @@ _ABOUT = {
     WATCH_EVENTS: "Send every watch here.",
     ANNOTATIONS: "Read the attributes of videos here: compacted, the record of highest order per video counts.",
     REVIEW_REQUESTS: "Internal: what the student leaves to the LLM.",
+    MEDIA_REQUESTS: "Internal: the uploads whose video is to be looked at.",
     SESSION_CANDIDATES: "Read the candidate lists of sessions here.",
     DEAD_LETTERS: "Read what could not be used here.",
 }

@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+
+from faust import App
 
 from models.annotator import Annotator
 from models.bundle import default_bundle, load_manifest
@@ -17,6 +20,7 @@ from streams.attribute_store import AttributeStore
 from streams.candidates import SessionStage
 from streams.database import Database
 from streams.delivery import Backoff, Delivery
+from streams.media import MediaStage
 from streams.retrieve import RetrievalSettings
 from streams.review import ReviewStage
 from streams.serving import LatestLists
@@ -29,6 +33,7 @@ from topology.changelog import Changelog
 from topology.follow import AnnotationFollower
 from topology.labelers import labeler
 from topology.llm import make_llm
+from topology.media import load_for, make_looker, makes_text
 from topology.producer import ConfirmedProducer
 from topology.serve_candidates import CandidatesEndpoint, count_partitions
 from topology.settings import Role, Settings
@@ -36,6 +41,7 @@ from topology.shards import assign_whole_shards, check_divides
 from topology.topics import (
     ANNOTATIONS,
     DEAD_LETTERS,
+    MEDIA_REQUESTS,
     REVIEW_REQUESTS,
     SESSION_CANDIDATES,
     USER_STATES,
@@ -99,18 +105,43 @@ def _annotate(settings: Settings, catalogue: Catalogue, producer: ConfirmedProdu
         annotations=settings.topic(ANNOTATIONS),
         review_requests=settings.topic(REVIEW_REQUESTS),
         dead_letters=settings.topic(DEAD_LETTERS),
+        media_requests=settings.topic(MEDIA_REQUESTS) if settings.media_allow.strip() else None,
+        makes_text=makes_text(settings),
     )
     app = stage_app(settings, "annotate", settings.topic(VIDEO_UPLOADS), stage, Delivery(stage, producer.produce))
-    if not settings.students:
-        return RoleApp(app, _closing(producer, stage.close))
-    follower = RegistryFollower(
-        live,
-        Registry(Path(settings.students)),
-        lambda path: Student.load(path, catalogue, settings.provider),
-        shadow_share=settings.shadow_share,
-    )
+    load = partial(Student.load, catalogue=catalogue, provider=settings.provider)
+    return _following(settings, app, live, load, producer, stage.close, settings.shadow_share)
 
-    return RoleApp(app, _closing(producer, follower.close, stage.close), start=lambda _: follower.start())
+
+def _media(settings: Settings, catalogue: Catalogue, producer: ConfirmedProducer) -> RoleApp:
+    student = Student.load(bundle_path(settings), catalogue, settings.provider)
+    live, looker = LiveStudent(student), make_looker(settings, student)
+    stage = MediaStage(
+        live,
+        looker,
+        annotations=settings.topic(ANNOTATIONS),
+        review_requests=settings.topic(REVIEW_REQUESTS),
+        dead_letters=settings.topic(DEAD_LETTERS),
+    )
+    app = stage_app(settings, "media", settings.topic(MEDIA_REQUESTS), stage, Delivery(stage, producer.produce))
+    load = partial(load_for, looker, catalogue=catalogue, settings=settings)
+    return _following(settings, app, live, load, producer, stage.close, 0.0)
+
+
+def _following(
+    settings: Settings,
+    app: App,
+    live: LiveStudent,
+    load: Callable[[Path], Student],
+    producer: ConfirmedProducer,
+    close: Callable[[], Awaitable[None]],
+    shadow_share: float,
+) -> RoleApp:
+    """Return the role's app; its student follows the registry, if the settings name one."""
+    if not settings.students:
+        return RoleApp(app, _closing(producer, close))
+    follower = RegistryFollower(live, Registry(Path(settings.students)), load, shadow_share=shadow_share)
+    return RoleApp(app, _closing(producer, follower.close, close), start=lambda _: follower.start())
 
 
 def make_annotator(settings: Settings, catalogue: Catalogue, *, patient: bool = True) -> Annotator:
@@ -208,6 +239,7 @@ def _closing(producer: ConfirmedProducer, *steps: Callable[[], Awaitable[None]])
 
 _BUILDERS: dict[Role, Callable[[Settings, Catalogue, ConfirmedProducer], RoleApp]] = {
     "annotate": _annotate,
+    "media": _media,
     "review": _review,
     "store": _store,
     "session": _session,

@@ -20,8 +20,10 @@ SECRETS = {
     "llm_redis": PREFIX + "LLM_REDIS",  # the address has the password in it
 }
 """Settings whose values are never shown, and their variables."""
-Role = Literal["annotate", "review", "store", "session"]
+Role = Literal["annotate", "review", "store", "session", "media"]
 ROLES: tuple[Role, ...] = ("annotate", "review", "store", "session")
+"""Those that every installation needs; media is for those that look at videos."""
+ALL_ROLES: tuple[Role, ...] = (*ROLES, "media")
 
 MAX_SHARDS = 256
 
@@ -68,6 +70,29 @@ class Settings(Struct, frozen=True, kw_only=True):
     provider: Annotated[
         Literal["cpu", "cuda"], Meta(description="what the student runs on; cuda never falls back to cpu, it refuses")
     ] = "cpu"
+    media_allow: Annotated[
+        str,
+        Meta(description="URIs, a comma between: what may be fetched and all below it; empty: no video is looked at"),
+    ] = ""
+    media_private: Annotated[bool, Meta(description="let names in media_allow lead to private addresses")] = False
+    media_max_mb: Annotated[int, Meta(ge=1, le=10_000, description="of a file")] = 200
+    media_fetch_s: Annotated[float, Meta(gt=0, le=600, description="for a file, all tries together")] = 20.0
+    media_fetches: Annotated[int, Meta(ge=1, le=256, description="files at once")] = 8
+    media_endpoint: Annotated[str, Meta(description="of an S3-compatible store; credentials: AWS_*")] = ""
+    media_region: Annotated[str, Meta(description="of that store")] = ""
+    media_scratch: Annotated[str, Meta(description="folder for copies; empty: the system's for temporary files")] = ""
+    media_decoders: Annotated[int, Meta(ge=1, le=128, description="processes that decode")] = 2
+    media_decode_s: Annotated[float, Meta(gt=0, le=600, description="for a file; then its process is killed")] = 20.0
+    media_memory_mb: Annotated[int, Meta(ge=256, le=65_536, description="address space of a decoder")] = 1_024
+    media_max_pixels: Annotated[int, Meta(ge=1, description="of a frame")] = 36_000_000
+    media_max_s: Annotated[float, Meta(gt=0, description="longest video")] = 3_600.0
+    media_frames: Annotated[
+        int, Meta(ge=0, le=64, description="of a video; 0: as many as the student was distilled with")
+    ] = 0
+    media_sampling: Annotated[
+        Literal["uniform", "scene"], Meta(description="frames at even distances, or those that differ most")
+    ] = "uniform"
+    frame_encoder: Annotated[str, Meta(description="folder that `vibestream frame-encoder` made")] = ""
     llm: Annotated[Literal["gemini", "local"], Meta(description="who reviews uncertain attributes")] = "local"
     gemini_model: Annotated[str, Meta(min_length=1, description="as Google names it")] = "gemini-2.5-flash"
     gemini_base_url: Annotated[str, Meta(description="instead of Google's; empty: Google's")] = ""
@@ -101,6 +126,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_review_run: Annotated[int, Meta(ge=1, le=1_000, description="the same for review, where each costs a call")] = (
         32
     )
+    max_media_run: Annotated[int, Meta(ge=1, le=1_000, description="the same for media, where each is a video")] = 16
     max_watch_run: Annotated[
         int, Meta(ge=1, le=10_000, description="the same for session, where each may cost a list")
     ] = 100
@@ -185,7 +211,12 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     def run_limit(self, role: Role) -> int:
         """Return how many records a role takes at once: a run is visible only when all of it is done."""
-        own = {"review": self.max_review_run, "session": self.max_watch_run, "store": self.max_store_run}
+        own = {
+            "review": self.max_review_run,
+            "session": self.max_watch_run,
+            "media": self.max_media_run,
+            "store": self.max_store_run,
+        }
         return own.get(role, self.max_run)
 
     def group(self, role: Role) -> str:

@@ -17,6 +17,7 @@ VIDEO_UPLOADS = "video-uploads"
 WATCH_EVENTS = "watch-events"
 ANNOTATIONS = "annotations"
 REVIEW_REQUESTS = "review-requests"
+MEDIA_REQUESTS = "media-requests"
 SESSION_CANDIDATES = "session-candidates"
 USER_STATES = "user-states"
 DEAD_LETTERS = "dead-letters"
@@ -45,6 +46,7 @@ TOPICS: tuple[TopicSpec, ...] = (
     TopicSpec(WATCH_EVENTS, "user_id", config=_BROKER_TIME),
     TopicSpec(ANNOTATIONS, "video_id", "compact"),
     TopicSpec(REVIEW_REQUESTS, "video_id"),
+    TopicSpec(MEDIA_REQUESTS, "video_id"),
     TopicSpec(SESSION_CANDIDATES, "session_id"),
     TopicSpec(USER_STATES, "user_id", "compact", _SOON_COMPACTED),
     TopicSpec(DEAD_LETTERS, "topic/partition/offset", config=(("max.message.bytes", str(_DEAD_LETTER_BYTES)),)),

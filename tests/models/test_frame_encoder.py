@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from prometheus_client import REGISTRY
 
 from models.media import mobilenet
@@ -18,6 +18,7 @@ from models.media.encoder_build import Pixels, build_encoder, wrap
 from models.media.frame_encoder import MODEL, FrameEncoder
 from models.media.torch_weights import read_state_dict
 from schemas.errors import BundleError, ConfigurationError
+from tests.fakes.fused import image_model
 from tests.fakes.mobilenet import PIXELS, mobilenet_encoder, picture, show
 from topology.cli import main
 from topology.commands.frame_encoder import packaged_weights
@@ -97,26 +98,6 @@ async def test_a_damaged_encoder_is_refused(tmp_path: Path) -> None:
         FrameEncoder.load(path)
     with pytest.raises(BundleError, match="frame-encoder build"):
         FrameEncoder.load(tmp_path)
-
-
-def image_model(
-    *, dim: int = 4, layout: str = "nchw", kind: int = TensorProto.FLOAT, batch: str | int = "n"
-) -> onnx.ModelProto:
-    """Means over an image's pixels by channel, as any encoder exported from elsewhere might be shaped."""
-    axes = [2, 3] if layout == "nchw" else [1, 2]
-    shape = [batch, 3, 32, 32] if layout == "nchw" else [batch, 32, 32, 3]
-    nodes = [
-        helper.make_node("ReduceMean", ["pixel_values", "axes"], ["means"], keepdims=0),
-        helper.make_node("MatMul", ["means", "weight"], ["image_embeds"]),
-    ]
-    weight = np.arange(3 * dim).reshape(3, dim).astype(np.float16 if kind == TensorProto.FLOAT16 else np.float32)
-    graph = helper.make_graph(
-        nodes, "vision", [helper.make_tensor_value_info("pixel_values", kind, shape)],
-        [helper.make_tensor_value_info("image_embeds", kind, ["n", dim]),
-         helper.make_tensor_value_info("means", kind, ["n", 3])],
-        [onnx.numpy_helper.from_array(np.array(axes), "axes"), onnx.numpy_helper.from_array(weight, "weight")],
-    )  # fmt: skip
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
 def tiny_encoder(out: Path) -> Path:

@@ -48,8 +48,14 @@ def add(commands: Commands) -> None:
     distil.add_argument(
         "--tokenizer", type=Path, metavar="FILE", help="its tokenizer.json (default: the one beside the encoder)"
     )
+    distil.add_argument(
+        "--media",
+        type=Path,
+        metavar="FILE",
+        help="what `vibestream media embed` saw of the videos: they are fused (nano)",
+    )
     distil.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets NAME/VERSION")
-    distil.add_argument("--name", help="of the bundle (default: the tier)")
+    distil.add_argument("--name", help="of the bundle (default: the tier; with media: fused)")
     distil.add_argument("--version", type=natural, help="(default: 1 more than the highest in DIR)")
     distil.add_argument("--seed", type=int, default=1)
     certify = distil.add_argument_group(
@@ -87,13 +93,15 @@ def _distil(options: argparse.Namespace, settings: Settings) -> int:
         catalogue = load_catalogue(settings.catalogue_path)
     rows = read_rows(options.format, options.data, catalogue)
     dev = read_rows(options.format, [options.dev], catalogue) if options.dev else None
+    if options.media:
+        rows, dev = _with_media(options, rows), dev and _with_media(options, dev)
     if len(rows.texts) < _FEWEST:
         raise ConfigurationError(f"{len(rows.texts)} texts teach nothing; give at least {_FEWEST}, better thousands")
     check_labels(rows, catalogue, "given")
     held = _held(options, rows)
     trial = _trial(options, held, catalogue) if held else None
     rows = held.learn if held else rows
-    name = options.name or options.tier
+    name = options.name or ("fused" if options.media else options.tier)
     title = Title(name, options.version or next_version(options.out, name), SOURCES[options.format], options.seed)
     with progress() as bars:
         task = bars.add_task(f"distil {name}", total=_steps(options, len(rows.texts), len(catalogue.ids)))
@@ -101,6 +109,18 @@ def _distil(options: argparse.Namespace, settings: Settings) -> int:
     path = distil(fitted, rows, dev, catalogue, title, options.out, trial)
     print(f"{path}: {summary(load_manifest(path))}")
     return 0
+
+
+def _with_media(options: argparse.Namespace, rows: "Rows") -> "Rows":
+    from dataclasses import replace
+
+    from models.media_rows import read_media
+
+    if options.tier != "nano":
+        raise ConfigurationError(f"--media goes with --tier nano, not {options.tier}")
+    if not rows.videos:
+        raise ConfigurationError("--media names videos, and these texts have no ids; give labels as silver")
+    return replace(rows, media=read_media(options.media, tuple(rows.videos)))
 
 
 def _share(text: str) -> float:
@@ -141,6 +161,10 @@ def _steps(options: argparse.Namespace, rows: int, attributes: int) -> int:
 
 
 def _fit(options: argparse.Namespace, rows: "Rows", advance: Callable[[], None]) -> "Fitted":
+    if rows.media:
+        from models.fused import fit_fused
+
+        return fit_fused(rows, options.seed, advance)
     if options.tier == "nano":
         from models.nano import fit_nano
 

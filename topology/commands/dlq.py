@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from schemas.errors import ConfigurationError, ErrorKind
 from topology.commands.parsing import Commands, natural
-from topology.settings import ROLES, Settings
+from topology.settings import ALL_ROLES, Settings
 
 if TYPE_CHECKING:
     from schemas.dead_letter import DeadLetter
@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
     dlq = commands.add_parser("dlq", help="list, show, replay or drop dead letters")
     filters = argparse.ArgumentParser(add_help=False)
     filters.add_argument("--kind", choices=get_args(ErrorKind))
-    filters.add_argument("--stage", choices=ROLES)
+    filters.add_argument("--stage", choices=ALL_ROLES)
     filters.add_argument("--topic", help="where the record came from, with or without the prefix")
     filters.add_argument("--since", metavar="TIME", help="failed then or later: an ISO time (UTC), or how long ago: 2h")
     filters.add_argument("--until", metavar="TIME", help="failed earlier: the same")

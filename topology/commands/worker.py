@@ -3,13 +3,13 @@
 import argparse
 
 from topology.commands.parsing import Commands
-from topology.settings import ROLES, Settings
+from topology.settings import ALL_ROLES, Settings
 
 
 def add(commands: Commands) -> None:
     """Register the command."""
     worker = commands.add_parser("worker", help="run one role; start more for more throughput")
-    worker.add_argument("role", choices=ROLES)
+    worker.add_argument("role", choices=ALL_ROLES)
     worker.set_defaults(command=_worker)
 
 

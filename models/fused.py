@@ -1,0 +1,235 @@
+"""Fits a student that reads, sees and hears: `models.nano` with two more ways into its hidden layer; needs `train`.
+
+Late joint fusion: each modality is projected into the hidden layer, where they add up; what is missing adds nothing.
+Whole modalities are dropped at random while it learns (ModDrop, Neverova et al. 2016), so that it is of use with any
+of them alone. Its vector is the fused hidden layer.
+"""
+
+# pyright: reportUnknownParameterType=false
+# scipy has no types.
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from models.adam import Adam
+from models.distil_loss import Targets
+from models.distil_rows import Rows
+from models.features import tokenize, train_tokenizer
+from models.fused_graph import Modality, fuse
+from models.media_rows import MediaRows
+from models.nano import (
+    BATCH,
+    EPOCHS,
+    FEATURES,
+    FOLDS,
+    HIDDEN,
+    MAX_TOKENS,
+    RATE,
+    TOKEN_DROPOUT,
+    UNIT_DROPOUT,
+    VOCABULARY,
+    Advance,
+    Counts,
+    Nano,
+    Network,
+    count_matrix,
+    fit_words,
+)
+from models.nano_graph import OPSET, Floats
+from schemas.errors import ConfigurationError
+
+TEXT_DROPOUT, MEDIA_DROPOUT, DECAY = 0.15, 0.3, 0.01
+_SPREAD = 1e-3
+
+
+@dataclass(frozen=True)
+class FusedNetwork:
+    """The network over text, and per modality (frames, sound) weights [D, hidden] and bias [hidden] into its layer."""
+
+    text: Network
+    modalities: tuple[Modality, ...]
+
+    def units(self, x: Counts, media: MediaRows) -> Floats:
+        """Return the fused hidden layer [n, hidden]."""
+        pre = x @ self.text.features @ self.text.hidden + self.text.hidden_bias
+        for one in self.modalities:
+            values, there = one.of(media)
+            pre = pre + there[:, None] * (values @ one.weights + one.bias)
+        return np.maximum(pre, 0).astype(np.float32)
+
+    def logits(self, x: Counts, media: MediaRows) -> Floats:
+        """Return [n, A]."""
+        return self.units(x, media) @ self.text.heads + self.text.bias
+
+
+def fit_fused_network(x: Counts, media: MediaRows, targets: Targets, seed: int, advance: Advance) -> FusedNetwork:
+    """Fit by AdamW with dropout on tokens, units and whole modalities; `advance` is called `EPOCHS` times."""
+    rng = np.random.default_rng(seed)
+    n, vocabulary = x.shape
+    known = np.maximum(targets.weight.sum(axis=0), 1e-9)
+    prior = np.clip((targets.weight * targets.hard).sum(axis=0) / known, 1e-3, 1 - 1e-3)
+    scales = {name: _scale(*inputs) for name, inputs in _inputs(media).items()}
+    names = list(scales)
+    parameters: list[Floats] = [
+        rng.normal(0, 0.1, (vocabulary, FEATURES)).astype(np.float32),
+        rng.normal(0, np.sqrt(2 / FEATURES), (FEATURES, HIDDEN)).astype(np.float32),
+        np.zeros(HIDDEN, np.float32),
+        rng.normal(0, np.sqrt(1 / HIDDEN), (HIDDEN, len(prior))).astype(np.float32),
+        np.log(prior / (1 - prior)).astype(np.float32),
+    ]
+    for name in names:
+        size = len(scales[name][0])
+        parameters += [
+            rng.normal(0, np.sqrt(1 / size), (size, HIDDEN)).astype(np.float32),
+            np.zeros(HIDDEN, np.float32),
+        ]
+    adam = Adam(parameters, DECAY)
+    batch = min(BATCH, n)
+    steps = n // batch
+    for epoch in range(EPOCHS):
+        order = rng.permutation(n)
+        for step in range(steps):
+            chosen = order[step * batch : (step + 1) * batch]
+            present, reads = _dropped(media[chosen], names, rng)
+            xb = x[chosen]
+            kept = (rng.random(xb.data.shape) > TOKEN_DROPOUT).astype(np.float32) / np.float32(1 - TOKEN_DROPOUT)
+            xb.data *= kept * np.repeat(reads, np.diff(xb.indptr))
+            values = [
+                ((_inputs(media[chosen])[name][0] - scales[name][0]) / scales[name][1]) * present[name][:, None]
+                for name in names
+            ]
+            gradients = _gradients(parameters, xb, values, [present[name] for name in names], targets[chosen], rng)
+            t = 1 + epoch * steps + step
+            adam.step(gradients, RATE * (1 - t / (EPOCHS * steps)) + 1e-5)
+        advance()
+    modalities: list[Modality] = []
+    for k, name in enumerate(names):
+        mean, spread = scales[name]
+        weights = parameters[5 + 2 * k] / spread[:, None]
+        modalities.append(Modality(name, weights, (parameters[6 + 2 * k] - mean @ weights).astype(np.float32)))
+    return FusedNetwork(Network(*parameters[:5]), tuple(modalities))
+
+
+def _inputs(media: MediaRows) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
+    found = {"frames": (media.frames, media.has_frames), "sound": (media.sound, media.has_sound)}
+    return {name: (values, there) for name, (values, there) in found.items() if values.shape[1]}
+
+
+def _scale(values: Floats, there: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return mean and spread of the values that are there; the weights take both in when all is learned."""
+    if not there.any():
+        return np.zeros(values.shape[1], np.float32), np.ones(values.shape[1], np.float32)
+    return values[there].mean(axis=0), values[there].std(axis=0) + np.float32(_SPREAD)
+
+
+def _dropped(media: MediaRows, names: list[str], rng: np.random.Generator) -> tuple[dict[str, Floats], Floats]:
+    """Return by modality which videos show it now [n], and which texts are read [n]; something always is."""
+    present = {
+        name: (there & (rng.random(len(there)) > MEDIA_DROPOUT)).astype(np.float32)
+        for name, (_, there) in _inputs(media).items()
+    }
+    anything = np.max([present[name] for name in names], axis=0) > 0
+    reads = ~(anything & (rng.random(len(anything)) < TEXT_DROPOUT))
+    return present, reads.astype(np.float32)
+
+
+def _gradients(
+    parameters: list[Floats],
+    x: Counts,
+    values: list[Floats],
+    present: list[Floats],
+    targets: Targets,
+    rng: np.random.Generator,
+) -> list[Floats]:
+    features, hidden, hidden_bias, heads, bias, *rest = parameters
+    text = x @ features
+    pre = text @ hidden + hidden_bias
+    for k, (value, there) in enumerate(zip(values, present, strict=True)):
+        pre = pre + value @ rest[2 * k] + there[:, None] * rest[2 * k + 1]
+    keep = ((rng.random(pre.shape, np.float32) > UNIT_DROPOUT) & (pre > 0)) / np.float32(1 - UNIT_DROPOUT)
+    units = pre * keep
+    d_logits = targets.slope(units @ heads + bias) / np.float32(len(text))
+    d_pre = (d_logits @ heads.T) * keep
+    gradients = [
+        np.asarray(x.T @ (d_pre @ hidden.T)),
+        text.T @ d_pre,
+        d_pre.sum(axis=0),
+        units.T @ d_logits,
+        d_logits.sum(axis=0),
+    ]
+    for value, there in zip(values, present, strict=True):
+        gradients += [value.T @ d_pre, there @ d_pre]
+    return gradients
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A fitted student, see `models.distil.Fitted`: `logits` [2, n, A] of every row come from fits without it."""
+
+    nano: Nano
+    modalities: tuple[Modality, ...]
+    media: MediaRows
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its words."""
+        return self.nano.tokenizer
+
+    @property
+    def heldout(self) -> NDArray[np.intp]:
+        """All rows."""
+        return self.nano.heldout
+
+    @property
+    def logits(self) -> Floats:
+        """Of words and of the fused network."""
+        return self.nano.logits
+
+    @property
+    def trained(self) -> int:
+        """Rows learned."""
+        return self.nano.trained
+
+    max_tokens: int = MAX_TOKENS
+    dim: int = HIDDEN
+    opset: int = OPSET
+
+    def graph(self, platt: Floats) -> bytes:
+        """Return the model with its calibration multiplied in, and the other modalities grafted on."""
+        return fuse(self.nano.graph(platt), self.modalities)
+
+
+def fit_fused(rows: Rows, seed: int, advance: Advance) -> Fused:
+    """Fit as `models.nano.fit_nano` does, on rows with media.
+
+    Raises:
+        ConfigurationError: the rows have none.
+
+    """
+    media = rows.media
+    if media is None:
+        raise ConfigurationError("the rows have no media; give --media FILE")
+    tokenizer = train_tokenizer(rows.texts, VOCABULARY)
+    tokenizer.enable_truncation(MAX_TOKENS)
+    x, targets = count_matrix(tokenize(tokenizer, rows.texts), tokenizer.get_vocab_size()), Targets.of(rows)
+    fold = np.random.default_rng(seed).permutation(len(rows.texts)) % FOLDS
+    logits = np.zeros((2, *rows.q.shape), np.float32)
+    for number in range(FOLDS):
+        inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        logits[0, outside] = fit_words(x[inside], targets[inside], advance).logits(x[outside])
+        network = fit_fused_network(x[inside], media[inside], targets[inside], seed, advance)
+        logits[1, outside] = network.logits(x[outside], media[outside])
+    words, network = fit_words(x, targets, advance), fit_fused_network(x, media, targets, seed, advance)
+    nano = Nano(
+        tokenizer=tokenizer,
+        words=words,
+        network=network.text,
+        centre=network.units(x, media).mean(axis=0),
+        heldout=np.arange(len(rows.texts)),
+        logits=logits,
+        trained=len(rows.texts),
+    )
+    return Fused(nano, network.modalities, media)
