@@ -10,7 +10,7 @@ Lane = Literal["restricted", "unrestricted", "popular", "co_watched", "new", "ne
 Fallback = Literal["none", "any_attribute", "uncertain", "co_watched", "popular", "newest"]
 
 
-class ScoreParts(Struct, frozen=True, omit_defaults=True):
+class ScoreParts(Struct, frozen=True, omit_defaults=True, gc=False):
     """What a score is the sum of, each part as it was weighted; 0 where the lane does not look at it.
 
     `cosine` to the user's taste, `probability` (the logarithm of the student's p for the attribute), `popularity` among
@@ -24,7 +24,7 @@ class ScoreParts(Struct, frozen=True, omit_defaults=True):
     draw: float = 0.0
 
 
-class Candidate(Struct, frozen=True, omit_defaults=True):
+class Candidate(Struct, frozen=True, omit_defaults=True, gc=False):
     """A video, the lane that brought it and, in the restricted lane, the attribute it was retrieved for.
 
     `uncertain`: the attribute is only probable, or decided without a certificate; nothing is guaranteed of it.

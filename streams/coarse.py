@@ -11,27 +11,29 @@ _TOGETHER = 4
 """Groups that are scanned in one go: a row is loaded and taken apart once for all."""
 _DENSE = 8
 """A group that wants more than one of so many rows looks at all: the others cost less than to leave them out."""
+_PARTS = 64 // LINED  # of a word of bits
 _ZERO = 8
 _LARGEST = 7
 _UNIT = np.float32(32_767 / _LARGEST / 256)
 """What one unit of a coarse code is worth, in those of a high byte."""
-_ERROR = np.float32(3 * 12**-0.5)
-"""Three standard deviations of what is lost by rounding to whole numbers: of 700 rows that score just above the floor
-one may be missed, and lanes fetch half as many again as they are asked for."""
+_ERROR = np.float32(2 * 12**-0.5)
+"""Two standard deviations of what is lost by rounding to whole numbers. Of rows that score just above the floor one in
+40 may be missed; but lanes look for half as many again as they are asked for, so that these are not the ones."""
 
 
 @compiled
 def narrow(
-    coarse: Any, scales: Any, plan: Any, width: Any, margins: Any, floors: Any,
+    coarse: Any, scales: Any, eligible: Any, plan: Any, width: Any, margins: Any, floors: Any,
     wanted: Any, need: Any, start: int, count: int,
 ) -> None:  # fmt: skip
     """Leave in `need`, for groups that want many of the rows, those that may score above their floors.
 
-    `plan` are codes, units, owners and group_bounds of the scan's.
+    It has the rows of some attribute; where a lane is of all rows, those that may score above its floor are added.
+    `plan` are codes, units, owners, group_bounds and attributes of the scan's.
     """
-    codes, units, owners, bounds = plan
+    codes, units, owners, bounds, attributes = plan
     quad = np.empty((_TOGETHER, codes.shape[1]), np.int8)
-    shifts, least = np.empty(_TOGETHER, np.float32), np.empty(_TOGETHER, np.float32)
+    shifts, least = np.empty(_TOGETHER, np.float32), np.empty((2, _TOGETHER), np.float32)
     many = np.flatnonzero(wanted * _DENSE > count * 64)
     many = many[units[owners[many]] != 0.0]
     for at in range(0, len(many), _TOGETHER):
@@ -41,11 +43,16 @@ def narrow(
             owner = owners[group]
             quad[i] = codes[owner]
             shifts[i] = margins[owner]
-            least[i] = floors[bounds[group] : bounds[group + 1]].min() / (units[owner] * _UNIT)
+            least[:, i] = np.inf
+            for lane in range(bounds[group], bounds[group + 1]):
+                floor = floors[lane] / (units[owner] * _UNIT)
+                least[0, i] = min(least[0, i], floor)
+                if attributes[lane] < 0:
+                    least[1, i] = min(least[1, i], floor)
         if len(together) == 1:
-            _mark_one(coarse, quad, shifts, least, scales, width, need[together[0]], start, count)
+            _mark_one(coarse, quad, shifts, least, scales, width, need[together[0]], eligible, start, count)
         else:
-            _mark(coarse, quad, shifts, least, scales, width, need, together, start, count)
+            _mark(coarse, quad, shifts, least, scales, width, need, together, eligible, start, count)
 
 
 @compiled
@@ -66,39 +73,37 @@ def margins_of(codes: Any) -> Any:
 
 @compiled
 def _mark_one(
-    coarse: Any, quad: Any, shifts: Any, least: Any, scales: Any, width: Any, need: Any, start: int, count: int
-) -> None:
-    """Leave in `need` the rows that may score above the floor."""
+    coarse: Any, quad: Any, shifts: Any, least: Any, scales: Any, width: Any,
+    need: Any, eligible: Any, start: int, count: int,
+) -> None:  # fmt: skip
     for i in range(count):
-        bits = np.uint64(0)
-        for part in range(64 // LINED):
-            line = (start + i) * (64 // LINED) + part
-            bits |= above(coarse, line, quad, shifts, least, scales, width, (0,)) << np.uint64(part * LINED)
-        need[i] &= bits
+        low = high = np.uint64(0)
+        for part in range(_PARTS):
+            line, place = (start + i) * _PARTS + part, np.uint64(part * LINED)
+            above_low, above_high = above(coarse, line, quad, shifts, least, scales, width, (0,))
+            low |= above_low << place
+            high |= above_high << place
+        need[i] = (need[i] & low) | (eligible[start + i] & high)
 
 
 @compiled
 def _mark(
     coarse: Any, quad: Any, shifts: Any, least: Any, scales: Any, width: Any,
-    need: Any, groups: Any, start: int, count: int,
+    need: Any, groups: Any, eligible: Any, start: int, count: int,
 ) -> None:  # fmt: skip
-    """Do so for up to four groups."""
+    low, high = np.empty(_PARTS, np.uint64), np.empty(_PARTS, np.uint64)
     mask = np.uint64((1 << LINED) - 1)
     for i in range(count):
-        first = second = third = fourth = np.uint64(0)
-        for part in range(64 // LINED):
-            line, place = (start + i) * (64 // LINED) + part, np.uint64(part * LINED)
-            bits = above(coarse, line, quad, shifts, least, scales, width, (0, 0, 0, 0))
-            first |= (bits & mask) << place
-            second |= ((bits >> np.uint64(LINED)) & mask) << place
-            third |= ((bits >> np.uint64(2 * LINED)) & mask) << place
-            fourth |= (bits >> np.uint64(3 * LINED)) << place
-        need[groups[0], i] &= first
-        need[groups[1], i] &= second
-        if len(groups) > 2:
-            need[groups[2], i] &= third
-        if len(groups) > 3:
-            need[groups[3], i] &= fourth
+        for part in range(_PARTS):
+            line = (start + i) * _PARTS + part
+            low[part], high[part] = above(coarse, line, quad, shifts, least, scales, width, (0, 0, 0, 0))
+        for at in range(len(groups)):
+            below, own_low, own_high = np.uint64(at * LINED), np.uint64(0), np.uint64(0)
+            for part in range(_PARTS):
+                own_low |= ((low[part] >> below) & mask) << np.uint64(part * LINED)
+                own_high |= ((high[part] >> below) & mask) << np.uint64(part * LINED)
+            group = groups[at]
+            need[group, i] = (need[group, i] & own_low) | (eligible[start + i] & own_high)
 
 
 @compiled

@@ -55,7 +55,8 @@ def above(
 ) -> Any:
     """Return which of LINED rows score above the floors of len(many) queries (4 at most), as bits, query after query.
 
-    Bit r of query q is whether (product of row r's coarse codes and `codes[q]` + `shifts[q]`) * scale > `floors[q]`.
+    Bit r of query q is whether (product of row r's coarse codes and `codes[q]` + `shifts[q]`) * scale > `floors[0, q]`,
+    and in the second number that returns > `floors[1, q]`.
     `coarse` (uint8 [lines, LINED * CHUNK / 2 * len(width)]) has two codes of 4 bits a byte. Of each row 4 bytes lie
     side by side, then 4 of the next: the low halves are of 4 dimensions, and the high ones of the next 4. So a register
     has a number for each row in the end, and nothing is added up across it.
@@ -82,20 +83,21 @@ def above(
                     own[way] = add_product(own[way], rows, _splat(builder, numbers, _WIDE))
         row = builder.mul(args[1], _long(LINED))
         worth = _load(builder, builder.gep(scale, [row]), _FLOATS, align=4)
-        bits = _long(0)
+        bits = [_long(0), _long(0)]
         for query, own in enumerate(sums):
             total = own[0]
             for other in own[1:]:
                 total = builder.add(total, other)
-            shifted, least = (
-                _splat(builder, builder.load(builder.gep(data, [_long(query)])), _FLOATS) for data in (shift, floor)
-            )
+            shifted = _splat(builder, builder.load(builder.gep(shift, [_long(query)])), _FLOATS)
             score = builder.fmul(builder.fadd(builder.sitofp(total, _FLOATS), shifted), worth)
-            found = builder.bitcast(builder.fcmp_ordered(">", score, least), ir.IntType(LINED))
-            bits = builder.or_(bits, builder.shl(builder.zext(found, _I64), _long(LINED * query)))
-        return bits
+            for kind in range(2):
+                least = builder.load(builder.gep(floor, [_long(4 * kind + query)]))
+                found = builder.fcmp_ordered(">", score, _splat(builder, least, _FLOATS))
+                of_query = builder.zext(builder.bitcast(found, ir.IntType(LINED)), _I64)
+                bits[kind] = builder.or_(bits[kind], builder.shl(of_query, _long(LINED * query)))
+        return context.make_tuple(builder, types.UniTuple(types.uint64, 2), bits)
 
-    return types.uint64(coarse, types.int64, codes, shifts, floors, scales, width, many), generate
+    return types.UniTuple(types.uint64, 2)(coarse, types.int64, codes, shifts, floors, scales, width, many), generate
 
 
 def _adds_product(builder: Any) -> Callable[[Any, Any, Any], Any]:

@@ -1,6 +1,7 @@
 """The lanes of a list: what each asks of the catalogue, and what it then offers."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import get_args
@@ -11,10 +12,11 @@ import numpy.typing as npt
 from schemas.candidates import Fallback, Lane
 from schemas.user_state import UserState
 from streams.crowd import Crowd, Ranking
+from streams.floors import Floors
 from streams.policy import RetrievalSettings
 from streams.pools import Labels, Lanes, Parts, Pools, Rules, fill_pools, orders, pools_for
-from streams.quotas import prior, quotas, shares
-from streams.retriever import Described, Float32s, Found, Int32s, Request, Retriever
+from streams.quotas import Prior, prior, quotas, shares
+from streams.retriever import Described, Float32s, Found, Int32s, Request, Retriever, no_rows
 from streams.retriever import Lane as Wanted
 
 Positions = npt.NDArray[np.int64]
@@ -52,19 +54,42 @@ class Offered:
     """Of pools."""
 
 
-def plan(
-    retriever: Retriever,
-    state: UserState | None,
-    settings: RetrievalSettings,
-    now_ms: int,
-    rng: Random,
-    crowd: Crowd | None,
-) -> Plan:
+@dataclass(frozen=True)
+class Run:
+    """What the lists that are made together have in common.
+
+    `recent` are the rows of new videos, oldest first, and `index` numbers the attributes.
+    """
+
+    retriever: Retriever
+    settings: RetrievalSettings
+    crowd: Crowd | None
+    floors: Floors | None
+    expected: Prior
+    recent: Int32s
+    index: dict[str, int]
+
+
+def run_of(
+    retriever: Retriever, settings: RetrievalSettings, now_ms: int, crowd: Crowd | None, floors: Floors | None
+) -> Run:
+    """Return what lists have in common that are made now."""
+    return Run(
+        retriever,
+        settings,
+        crowd,
+        floors,
+        prior(retriever.catalogue, settings, crowd),
+        no_rows() if crowd is None else retriever.uploaded_since(now_ms - settings.new_age_ms),
+        {attribute: i for i, attribute in enumerate(retriever.catalogue.ids)},
+    )
+
+
+def plan(run: Run, state: UserState | None, rng: Random) -> Plan:
     """Return what to search for."""
-    catalogue = retriever.catalogue
-    expected = prior(catalogue, settings, crowd)
-    by_attribute = quotas(state, catalogue, settings, rng, expected)
-    share = shares(state, expected, settings)
+    retriever, settings, crowd = run.retriever, run.settings, run.crowd
+    share = shares(state, run.expected, settings)
+    by_attribute = quotas(state, retriever.catalogue, settings, rng, run.expected, share)
     vector = _taste(state, retriever.dim)
     seen = retriever.rows(state.seen if state else ())
     lanes = [Wanted(settings.k * (1 + settings.overfetch), newest=True)]
@@ -78,20 +103,28 @@ def plan(
         lanes.append(Wanted(len(ranking.best), among=ranking.best))
     if crowd is not None:
         draws = np.random.Generator(np.random.PCG64(rng.getrandbits(64)))
-        recent = retriever.uploaded_since(now_ms - settings.new_age_ms)
+        recent = run.recent
         if len(recent) > settings.new_sample:
             step = len(recent) // settings.new_sample
             recent = recent[int(draws.integers(step)) :: step][: settings.new_sample]
         lanes.append(Wanted(len(recent), among=recent))
-    request = Request(vector, lanes, seen, settings.languages, settings.probability_weight)
+    floors: Sequence[float] = ()
+    if run.floors is not None and state is not None and vector is not None:
+        floors = run.floors.guess(state.user_id, lanes, numbers_of(lanes, run.index))
+    request = Request(vector, lanes, seen, settings.languages, settings.probability_weight, floors)
     return Plan(
         request,
         by_attribute,
-        np.array([share.get(attribute, 0.0) for attribute in catalogue.ids], np.float32),
+        np.array([share.get(attribute, 0.0) for attribute in run.index], np.float32),
         ranking,
         draws,
-        {attribute: i for i, attribute in enumerate(catalogue.ids)},
+        run.index,
     )
+
+
+def numbers_of(lanes: Sequence[Wanted], index: dict[str, int]) -> list[int]:
+    """Return the numbers of lanes by attribute, as Floors has them."""
+    return [0 if lane.attribute is None else index[lane.attribute] + 1 for lane in lanes]
 
 
 def _taste(state: UserState | None, dim: int) -> Float32s | None:
@@ -103,8 +136,9 @@ def _taste(state: UserState | None, dim: int) -> Float32s | None:
     return taste / np.float32(norm)
 
 
-def offer(retriever: Retriever, plan: Plan, found: Found, settings: RetrievalSettings, crowd: Crowd | None) -> Offered:
+def offer(run: Run, plan: Plan, found: Found) -> Offered:
     """Return what the lanes offer of what was found."""
+    retriever, settings, crowd = run.retriever, run.settings, run.crowd
     rows = np.unique(found.rows)
     first, last = int(found.bounds[1]), int(found.bounds[-2])
     newest = np.searchsorted(rows, found.rows[:first])

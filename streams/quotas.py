@@ -55,13 +55,14 @@ def quotas(
     settings: RetrievalSettings,
     rng: Random,
     expected: Prior | None = None,
+    share: dict[str, float] | None = None,
 ) -> dict[str, int]:
     """Return places of the restricted lane by attribute: by share of satisfaction, and one attribute to explore.
 
     The sum is at most the lane's places. Policy attributes have none.
     """
     expected = expected or prior(catalogue, settings, None)
-    share = shares(state, expected, settings)
+    share = share or shares(state, expected, settings)
     affinities = state.affinities if state else {}
     known = [attribute for attribute in share if affinities.get(attribute, _NONE).n >= settings.min_watches]
     best = sorted(known, key=share.__getitem__, reverse=True)[: settings.max_attributes]

@@ -1,21 +1,31 @@
 """Attribute-restricted retrieval: affinities set quotas, lanes find videos, a blend keeps the list open."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
 import numpy.typing as npt
 
-import streams.pools as pools_of
 from schemas.candidates import Candidate, Fallback, ScoreParts
 from schemas.user_state import UserState
 from streams.blend import Limits, Offers, blend
 from streams.crowd import Crowd
 from streams.filters import refusals
-from streams.lanes import LANES, RUNGS, Offered, Plan, offer, plan
+from streams.floors import Floors
+from streams.lanes import LANES, RUNGS, Offered, Plan, Run, numbers_of, offer, plan, run_of
 from streams.policy import RetrievalSettings
-from streams.pools import ANY_ATTRIBUTE, UNCERTAIN
+from streams.pools import (
+    ANY_ATTRIBUTE,
+    BY_AGE,
+    CO_WATCHED,
+    NEW,
+    NEWEST,
+    POPULAR,
+    RESTRICTED,
+    UNCERTAIN,
+    UNRESTRICTED,
+)
 from streams.retriever import Found, Retriever
 from streams.retriever import Lane as Wanted
 
@@ -54,28 +64,33 @@ def retrieve_all(
     settings: RetrievalSettings,
     now_ms: int,
     crowd: Crowd | None = None,
+    floors: Floors | None = None,
 ) -> list[Retrieved]:
-    """Return what `retrieve` returns for each user, by one search."""
-    plans = [plan(retriever, state, settings, now_ms, rng, crowd) for state, rng in users]
+    """Return what `retrieve` returns for each user, by one search; `floors` spares it work, and takes note of it."""
+    run = run_of(retriever, settings, now_ms, crowd, floors)
+    plans = [plan(run, state, rng) for state, rng in users]
     oldest_ms = now_ms - settings.max_age_ms
     found = retriever.search([of.request for of in plans], oldest_ms)
-    return [_retrieved(retriever, of, hits, settings, oldest_ms, crowd) for of, hits in zip(plans, found, strict=True)]
+    if floors is not None:
+        for (state, _), of, hits in zip(users, plans, found, strict=True):
+            if state is not None and of.request.vector is not None:
+                floors.note(state.user_id, of.request.lanes, numbers_of(of.request.lanes, of.index), hits)
+    return [_retrieved(run, of, hits, oldest_ms) for of, hits in zip(plans, found, strict=True)]
 
 
-def _retrieved(
-    retriever: Retriever, of: Plan, found: Found, settings: RetrievalSettings, oldest_ms: int, crowd: Crowd | None
-) -> Retrieved:
-    offered, filled = _filled(retriever, of, found, settings, crowd)
+def _retrieved(run: Run, of: Plan, found: Found, oldest_ms: int) -> Retrieved:
+    retriever, settings = run.retriever, run.settings
+    offered, filled = _filled(run, of, found)
     fetched = of.request.lanes[0].k
     while len(filled.chosen) < settings.k and found.bounds[1] == fetched:
         fetched *= 4  # a few creators with many new videos must not leave the list short
-        [more] = retriever.search([replace(of.request, lanes=[Wanted(fetched, newest=True)])], oldest_ms)
+        first = replace(of.request, lanes=[Wanted(fetched, newest=True)], floors=())
+        [more] = retriever.search([first], oldest_ms)
         found = _with_first(more, found)
-        offered, filled = _filled(retriever, of, found, settings, crowd)
-    candidates = _candidates(retriever, of, offered, filled)
-    deepest = int(offered.pools.rungs[filled.chosen].max(initial=0)) if candidates else pools_of.BY_AGE
+        offered, filled = _filled(run, of, found)
+    deepest = int(offered.pools.rungs[filled.chosen].max()) if len(filled.chosen) else BY_AGE
     return Retrieved(
-        candidates=candidates,
+        candidates=_candidates(retriever, of, offered, filled),
         quotas=of.quotas,
         removed=found.removed | filled.removed,
         fallback=RUNGS[deepest],
@@ -102,10 +117,8 @@ class _Filled:
     removed: dict[str, int]
 
 
-def _filled(
-    retriever: Retriever, of: Plan, found: Found, settings: RetrievalSettings, crowd: Crowd | None
-) -> tuple[Offered, _Filled]:
-    offered = offer(retriever, of, found, settings, crowd)
+def _filled(run: Run, of: Plan, found: Found) -> tuple[Offered, _Filled]:
+    settings, offered = run.settings, offer(run, of, found)
     pools, known = offered.pools, offered.known
     offers = Offers(
         vectors=known.vectors,
@@ -138,7 +151,7 @@ def _candidates(retriever: Retriever, of: Plan, offered: Offered, filled: _Fille
     probability = np.where(rungs == ANY_ATTRIBUTE, 0.0, (score - cosine - popularity - lift).round(4))
     attributes = list(of.index)
     made: list[Candidate] = []
-    for video_id, position, lane, attribute, rung, p, (score, cosine, popularity, lift, draw) in zip(
+    for video_id, position, lane, attribute, rung, p, (score, *own) in zip(
         retriever.video_ids(offered.rows[at].tolist()),
         at.tolist(),
         lanes.tolist(),
@@ -151,18 +164,16 @@ def _candidates(retriever: Retriever, of: Plan, offered: Offered, filled: _Fille
         name = attributes[attribute] if attribute >= 0 else None
         if rung == ANY_ATTRIBUTE:
             name = next(a for a in of.quotas if certified[position, of.index[a]])
-        match lane:
-            case pools_of.RESTRICTED:
-                why = ScoreParts(cosine, p, popularity, lift)
-            case pools_of.UNRESTRICTED:
-                why = ScoreParts(cosine, popularity=popularity, co_watched=lift)
-            case pools_of.POPULAR:
-                why = ScoreParts(popularity=popularity, co_watched=lift)
-            case pools_of.CO_WATCHED:
-                why = ScoreParts(popularity=popularity, co_watched=2 * lift)
-            case pools_of.NEW:
-                why = ScoreParts(draw=draw)
-            case _:
-                why = ScoreParts(cosine)
-        made.append(Candidate(video_id, score, LANES[lane], name, rung == UNCERTAIN, why))
+        made.append(Candidate(video_id, score, LANES[lane], name, rung == UNCERTAIN, _WHY[lane](p, *own)))
     return tuple(made)
+
+
+_WHY: dict[int, Callable[[float, float, float, float, float], ScoreParts]] = {
+    RESTRICTED: lambda p, cosine, popularity, lift, _: ScoreParts(cosine, p, popularity, lift),
+    UNRESTRICTED: lambda _, cosine, popularity, lift, __: ScoreParts(cosine, popularity=popularity, co_watched=lift),
+    POPULAR: lambda _, __, popularity, lift, ___: ScoreParts(popularity=popularity, co_watched=lift),
+    CO_WATCHED: lambda _, __, popularity, lift, ___: ScoreParts(popularity=popularity, co_watched=2 * lift),
+    NEW: lambda _, __, ___, ____, draw: ScoreParts(draw=draw),
+    NEWEST: lambda _, cosine, *__: ScoreParts(cosine),
+}
+"""The parts of a score by lane."""

@@ -108,8 +108,12 @@ def scan(rows: Rows, plan: Plan, width: Any, scores: Any, found: Any, sizes: Any
         count = min(step, words - start)
         for group in range(groups):
             first, last = bounds[group], bounds[group + 1]
-            wanted[group] = _needed(eligible, present, attributes, first, last, start, count, need[group])
-        narrow(coarse, scales, (codes, units, owners, bounds), width, margins, floors, wanted, need, start, count)
+            plain = units[owners[group]] == 0.0
+            wanted[group] = _needed(eligible, present, attributes, first, last, start, count, need[group], plain)
+        narrow(
+            coarse, scales, eligible, (codes, units, owners, bounds, attributes), width, margins, floors, wanted, need,
+            start, count,
+        )  # fmt: skip
         for group in range(groups):
             if wanted[group] == 0:
                 continue
@@ -132,59 +136,60 @@ def _offer(
     near: Any, products: Any, first: int, last: int, floors: Any, attributes: Any, marks: Any, p: Any, logs: Any,
     weight: Any, languages: Any, spoken: Any, seen: Any, heaps: Any, scores: Any, found: Any, sizes: Any,
 ) -> None:  # fmt: skip
-    """Put rows into the lanes that take them; `floors` are the scores that a lane's next row must be above."""
-    floor = floors[first:last].min()
+    """Put rows into the lanes that take them; `floors` are the scores that a lane's next row must be above.
+
+    All that most rows meet stands in this loop: a call hands over every array, and costs more than what it does.
+    """
+    most = len(logs) - 1
     for i in range(len(near)):
-        if products[i] <= floor:
-            continue
-        row, known = near[i], False
+        row, product, known = near[i], products[i], False
         for lane in range(first, last):
-            if products[i] <= floors[lane]:  # log p, which is still to come, is never positive
+            floor = floors[lane]
+            if product <= floor:  # log p, which is still to come, is never positive
                 continue
-            score = _lane_score(products[i], row, attributes[lane], marks, p, logs, weight)
-            if score <= floors[lane]:
-                continue
+            attribute, score = attributes[lane], product
+            if attribute != ANY:
+                if not marks[row, attribute] & CERTIFIED:
+                    continue
+                score += weight * logs[min(p[row, attribute], most)]
+                if score <= floor:
+                    continue
             known = known or (spoken[languages[row]] and not _holds(seen, row))
             if not known:
                 break
-            if sizes[lane] == heaps[lane + 1] - heaps[lane]:
-                sink(scores, found, heaps[lane], heaps[lane + 1], 0, score, row)
+            start, room = heaps[lane], heaps[lane + 1] - heaps[lane]
+            if sizes[lane] == room:
+                sink(scores, found, start, start + room, 0, score, row)
             else:
-                rise(scores, found, heaps[lane], sizes[lane], score, row)
+                rise(scores, found, start, sizes[lane], score, row)
                 sizes[lane] += 1
-            if sizes[lane] == heaps[lane + 1] - heaps[lane]:
-                floors[lane] = scores[heaps[lane]]
-                floor = floors[first:last].min()
-
-
-@compiled
-def _lane_score(cosine: Any, row: Any, attribute: int, marks: Any, p: Any, logs: Any, weight: Any) -> Any:
-    """Return the score in a lane; the lowest there is for a row that is not of it."""
-    if attribute == ANY:
-        return cosine
-    if not marks[row, attribute] & CERTIFIED:
-        return np.float32(-np.inf)
-    return cosine + weight * logs[min(p[row, attribute], len(logs) - 1)]
+            if sizes[lane] == room:
+                floors[lane] = scores[start]
 
 
 @compiled
 def _needed(
-    eligible: Any, present: Any, attributes: Any, first: int, last: int, start: int, count: int, need: Any
+    eligible: Any, present: Any, attributes: Any, first: int, last: int, start: int, count: int, need: Any, plain: bool
 ) -> Any:
-    """Set `need` to the words of the rows that some lane of a group takes; return about how many they are."""
-    for lane in range(first, last):
-        if attributes[lane] == ANY:
-            need[:count] = eligible[start : start + count]
-            return count * 64
+    """Set `need` to the words of the rows that the attributes of a group take; return how many all its lanes do.
+
+    `plain`: of a group that has a lane of all rows, to these.
+    """
+    everything = False
     need[:count] = 0
     for lane in range(first, last):
+        if attributes[lane] == ANY:
+            everything = True
+            continue
         for i in range(count):
             need[i] |= present[attributes[lane], start + i]
     total = 0
     for i in range(count):
         need[i] &= eligible[start + i]
         total += _bits(need[i])
-    return total
+    if everything and plain:
+        need[:count] = eligible[start : start + count]
+    return count * 64 if everything else total
 
 
 @compiled

@@ -25,7 +25,7 @@ The best of few rows score low, so that a lane of few would look at most of what
 where a scan of its own costs as much as that.
 """
 
-_INEXACT = 0.01
+_INEXACT = 0.005
 """More than a score by 8-bit codes is off."""
 
 
