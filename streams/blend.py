@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streams.compiled import compiled
+from streams.compiled import compiled, inlined
 
 CREATOR_CAP = 1
 NEAR_DUPLICATE = 2
@@ -85,7 +85,7 @@ def blend(offers: Offers, limits: Limits, chosen: Any, pools: Any, refused: Any)
     return count
 
 
-@compiled
+@inlined
 def _turn(places: Any, taken: Any, blocked: Any) -> int:
     """Return the pool that is furthest behind its places, or the first reserve; -1 if none is left."""
     best, lowest = -1, np.inf
@@ -102,7 +102,7 @@ def _turn(places: Any, taken: Any, blocked: Any) -> int:
     return best
 
 
-@compiled
+@inlined
 def _best(
     offers: Offers, limits: Limits, pool: int, starts: Any, strict: bool, placed: Any, count: int,
     used: Any, nearest: Any, compared: Any, held: Any, refused: Any,
@@ -134,7 +134,7 @@ def _best(
     return best
 
 
-@compiled
+@inlined
 def _refusal(
     offers: Offers, limits: Limits, position: int, strict: bool, placed: Any, count: int, nearest: Any, compared: Any
 ) -> int:
@@ -148,7 +148,7 @@ def _refusal(
     return 0
 
 
-@compiled
+@inlined
 def _value(offers: Offers, limits: Limits, position: int, score: Any, nearest: Any, held: Any, count: int) -> Any:
     """Return the maximal marginal relevance of a video, and what it does for the list's calibration."""
     value = limits.diversity * score
@@ -159,7 +159,7 @@ def _value(offers: Offers, limits: Limits, position: int, score: Any, nearest: A
     return value
 
 
-@compiled
+@inlined
 def crowded(creators: Any, placed: Any, count: int, creator: int, limit: int, window: int) -> bool:
     """Tell whether the last places of a window hold `limit` of a creator already; an unknown one is never crowded."""
     if creator < 0:
@@ -170,7 +170,7 @@ def crowded(creators: Any, placed: Any, count: int, creator: int, limit: int, wi
     return same >= limit
 
 
-@compiled
+@inlined
 def _compare(vectors: Any, position: int, placed: Any, count: int, nearest: Any, compared: Any) -> None:
     """Bring a video's highest cosine to what is placed up to date: each pair is looked at once, and few are."""
     vector = vectors[position]
@@ -183,7 +183,7 @@ def _compare(vectors: Any, position: int, placed: Any, count: int, nearest: Any,
     compared[position] = count
 
 
-@compiled
+@inlined
 def _lacking(has: Any, position: int, shares: Any, held: Any, count: int) -> Any:
     """Return how much the list lacks of a video's attributes: the mean of share less what the list has."""
     lack, attributes = np.float32(0.0), 0
@@ -194,7 +194,7 @@ def _lacking(has: Any, position: int, shares: Any, held: Any, count: int) -> Any
     return lack / max(1, attributes)
 
 
-@compiled
+@inlined
 def _hold(has: Any, position: int, held: Any) -> None:
     attributes = 0
     for a in range(len(held)):

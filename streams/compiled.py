@@ -41,3 +41,8 @@ _KEPT = _keep_code()
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile `function` at its first call for the types that it is called with."""
     return numba.njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}, cache=_KEPT)(function)
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile `function` into those that call it: where arrays are handed over for little work, a call costs most."""
+    return numba.njit(inline="always", nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})(function)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from streams.cowatch import add_lifts, add_pairs
 from streams.names import grown
 from streams.policy import CrowdSettings
-from streams.retriever import Bools, Float32s, Int32s
+from streams.retriever import Bools, Float32s, Int32s, no_rows
 
 _STEP_MS = 3_600_000  # the past fades by the hour
 _FADED = 0.05  # a neighbour of fewer co-watches is forgotten
@@ -44,13 +44,9 @@ class Ranking(NamedTuple):
     lift: Float32s
     best: Int32s
 
-    def of(self, rows: Int32s) -> tuple[Float32s, Float32s]:
-        """Return popularity and lift of rows; 0 for those that are not ranked."""
-        if not len(self.rows):
-            return np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
-        at = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
-        known = self.rows[at] == rows
-        return np.where(known, self.popularity[at], 0), np.where(known, self.lift[at], 0)
+
+NOBODY = Ranking(no_rows(), np.empty(0, np.float32), np.empty(0, np.float32), no_rows())
+"""What a crowd says that watched nothing."""
 
 
 class Crowd:

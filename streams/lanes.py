@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from schemas.candidates import Fallback, Lane
 from schemas.user_state import UserState
-from streams.crowd import Crowd, Ranking
+from streams.crowd import NOBODY, Crowd, Ranking
 from streams.floors import Floors
 from streams.policy import RetrievalSettings
-from streams.pools import Labels, Lanes, Parts, Pools, Rules, fill_pools, orders, pools_for
+from streams.pools import Labels, Lanes, Parts, Pools, Rules, fill_parts, fill_pools, pools_for
 from streams.quotas import Prior, prior, quotas, shares
 from streams.retriever import Described, Float32s, Found, Int32s, Request, Retriever, no_rows
 from streams.retriever import Lane as Wanted
@@ -92,7 +92,8 @@ def plan(run: Run, state: UserState | None, rng: Random) -> Plan:
     by_attribute = quotas(state, retriever.catalogue, settings, rng, run.expected, share)
     vector = _taste(state, retriever.dim)
     seen = retriever.rows(state.seen if state else ())
-    lanes = [Wanted(settings.k * (1 + settings.overfetch), newest=True)]
+    # A reserve, of which more is fetched where it runs out; without a taste it is most of what there is to offer.
+    lanes = [Wanted(settings.k * (1 + settings.overfetch) if vector is None else settings.k, newest=True)]
     lanes += [Wanted(n * settings.overfetch, attribute=attribute) for attribute, n in by_attribute.items()]
     if vector is not None:
         left = settings.k - sum(by_attribute.values())
@@ -139,19 +140,14 @@ def _taste(state: UserState | None, dim: int) -> Float32s | None:
 def offer(run: Run, plan: Plan, found: Found) -> Offered:
     """Return what the lanes offer of what was found."""
     retriever, settings, crowd = run.retriever, run.settings, run.crowd
-    rows = np.unique(found.rows)
+    rows = np.sort(found.rows)
+    rows = rows[np.append(True, rows[1:] != rows[:-1])[: len(rows)]]
     first, last = int(found.bounds[1]), int(found.bounds[-2])
     newest = np.searchsorted(rows, found.rows[:first])
     known = retriever.describe(rows)
-    zeros = np.zeros(len(rows), np.float32)
-    popularity, lift = plan.ranking.of(rows) if plan.ranking else (zeros, zeros)
-    weight, vector = np.float32(settings.quality_weight), plan.request.vector
-    parts = Parts(
-        cosine=zeros if vector is None else known.vectors @ vector,
-        popularity=weight * popularity,
-        lift=weight * lift,
-        draw=zeros.copy(),
-    )
+    parts = Parts(*(np.empty(len(rows), np.float32) for _ in Parts._fields))
+    vector = np.empty(0, np.float32) if plan.request.vector is None else plan.request.vector
+    fill_parts(rows, known.vectors, vector, plan.ranking or NOBODY, np.float32(settings.quality_weight), parts)
     new = np.empty(0, np.int64)
     if crowd is not None:
         new = _new(plan, rows, np.searchsorted(rows, found.rows[last:]), parts.draw, settings, crowd)
@@ -172,11 +168,11 @@ def offer(run: Run, plan: Plan, found: Found) -> Offered:
         weight=float(settings.probability_weight),
         uncertain_log_p=math.log(settings.uncertain_p),
         crowd=crowd is not None,
-        unrestricted=vector is not None or plan.ranking is not None,
+        unrestricted=len(vector) > 0 or plan.ranking is not None,
     )
     pools = pools_for(lanes, rules, len(rows))
     labels = Labels(known.present, known.open, known.certified, known.log_p)
-    return Offered(rows, known, parts, pools, fill_pools(parts, orders(parts), labels, lanes, rules, pools))
+    return Offered(rows, known, parts, pools, fill_pools(parts, labels, lanes, rules, pools))
 
 
 def _new(

@@ -3,9 +3,9 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from streams.compiled import compiled
+from streams.crowd import Ranking
 from streams.heaps import keep_best, order
 
 RESTRICTED, UNRESTRICTED, POPULAR, CO_WATCHED, NEW, NEWEST = range(6)
@@ -22,17 +22,6 @@ class Parts(NamedTuple):
     popularity: Any
     lift: Any
     draw: Any
-
-
-class Orders(NamedTuple):
-    """Positions, the highest first, int64 [n]; of equals the earlier."""
-
-    score: Any
-    """By the sum of cosine, popularity and lift."""
-    quality: Any
-    """By popularity and lift."""
-    tilted: Any
-    """By popularity and twice the lift: by the lift alone these were videos that hardly anybody watches."""
 
 
 class Labels(NamedTuple):
@@ -105,39 +94,68 @@ def pools_for(lanes: Lanes, rules: Rules, n: int) -> Pools:
     )
 
 
-def orders(parts: Parts) -> Orders:
-    """Return positions in the orders that pools need."""
-    quality = parts.popularity + parts.lift
-    return Orders(
-        score=_ordered(parts.cosine + parts.popularity + parts.lift),
-        quality=_ordered(quality),
-        tilted=_ordered(parts.popularity + np.float32(2) * parts.lift),
-    )
+@compiled
+def fill_parts(rows: Any, vectors: Any, vector: Any, ranking: Ranking, weight: Any, parts: Parts) -> None:
+    """Set the parts of `rows`, in order, but the draw, which is set to 0; without numbers `vector` is none.
 
-
-def _ordered(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Sort whole numbers: numpy does that many times faster than what is stable and returns positions."""
-    bits = (scores + np.float32(0)).view(np.int32).astype(np.int64)  # there is no negative zero after it
-    keys = ((-(bits ^ ((bits >> 63) & 0x7FFF_FFFF))) << 32) | np.arange(len(scores))
-    keys.sort()
-    return keys & 0xFFFF_FFFF
+    `ranking` has rows in order too, and what they are worth by `weight`.
+    """
+    ranked, popularity, lift = ranking.rows, ranking.popularity, ranking.lift
+    at = 0
+    for i in range(len(rows)):
+        cosine = np.float32(0.0)
+        for d in range(len(vector)):
+            cosine += vectors[i, d] * vector[d]
+        parts.cosine[i] = cosine
+        while at < len(ranked) and ranked[at] < rows[i]:
+            at += 1
+        known = at < len(ranked) and ranked[at] == rows[i]
+        parts.popularity[i] = weight * popularity[at] if known else np.float32(0.0)
+        parts.lift[i] = weight * lift[at] if known else np.float32(0.0)
+        parts.draw[i] = np.float32(0.0)
 
 
 @compiled
-def fill_pools(parts: Parts, by: Orders, labels: Labels, lanes: Lanes, rules: Rules, pools: Pools) -> int:
+def descending(scores: Any) -> Any:
+    """Return positions, the highest score first, of equals the earlier: a radix sort of three passes."""
+    n = len(scores)
+    keys = (scores + np.float32(0.0)).view(np.uint32)  # there is no negative zero after it
+    for i in range(n):
+        if keys[i] < np.uint32(0x8000_0000):
+            keys[i] = np.uint32(0x7FFF_FFFF) - keys[i]
+    order_, sorted_ = np.arange(n), np.empty(n, np.int64)
+    for shift in (0, 11, 22):
+        starts = np.zeros(2049, np.int64)
+        for key in keys:
+            starts[((key >> np.uint32(shift)) & np.uint32(2047)) + 1] += 1
+        for i in range(2048):
+            starts[i + 1] += starts[i]
+        for at in order_:
+            digit = (keys[at] >> np.uint32(shift)) & np.uint32(2047)
+            sorted_[starts[digit]] = at
+            starts[digit] += 1
+        order_, sorted_ = sorted_, order_
+    return order_
+
+
+@compiled
+def fill_pools(parts: Parts, labels: Labels, lanes: Lanes, rules: Rules, pools: Pools) -> int:
     """Fill `pools`, the reserves last; return how many there are.
 
     An attribute's pool has the certified videos that have it, and where these are fewer than `thin` times its places,
-    the rungs of the ladder: those with another of the list's attributes, and those that probably have it.
+    the rungs of the ladder: those with another of the list's attributes, and those that probably have it. What is
+    co-watched is in the order of popularity and twice the lift: by the lift alone it were videos that hardly anybody
+    watches.
     """
     bounds = pools.bounds
     k, n = rules.k, len(parts.cosine)
     score = parts.cosine + parts.popularity + parts.lift
     quality = parts.popularity + parts.lift
     tilted = parts.popularity + np.float32(2.0) * parts.lift
+    by_score, by_quality, by_tilt = descending(score), descending(quality), descending(tilted)
     count, left = 0, k
     for i in range(len(lanes.attributes)):
-        end = _restricted(score, by.score, labels, lanes, rules, i, pools, bounds[count])
+        end = _restricted(score, by_score, labels, lanes, rules, i, pools, bounds[count])
         count = _close(pools, count, end, RESTRICTED, lanes.attributes[i], lanes.places[i])
         left -= lanes.places[i]
     co_watched, popular = parts.lift > 0, parts.popularity > 0
@@ -146,11 +164,11 @@ def fill_pools(parts: Parts, by: Orders, labels: Labels, lanes: Lanes, rules: Ru
         places = min(rules.new, end - bounds[count])
         left -= places
         count = _close(pools, count, end, NEW, -1, places)
-        end = _taken(by.tilted, co_watched, tilted, 2 * k, 0, pools, bounds[count])
+        end = _taken(by_tilt, co_watched, tilted, 2 * k, 0, pools, bounds[count])
         places = min(rules.co_watched, end - bounds[count])
         left -= places
         count = _close(pools, count, end, CO_WATCHED, -1, places)
-        end = _taken(by.quality, popular, quality, 2 * k, 0, pools, bounds[count])
+        end = _taken(by_quality, popular, quality, 2 * k, 0, pools, bounds[count])
         places = min(rules.popular, end - bounds[count])
         left -= places
         count = _close(pools, count, end, POPULAR, -1, places)
@@ -161,12 +179,12 @@ def fill_pools(parts: Parts, by: Orders, labels: Labels, lanes: Lanes, rules: Ru
         count = _close(pools, count, end, NEWEST, -1, places)
     if rules.unrestricted:
         all_of_them = np.ones(n, np.bool_)
-        end = _taken(by.score, all_of_them, score, k + left * rules.overfetch, 0, pools, bounds[count])
+        end = _taken(by_score, all_of_them, score, k + left * rules.overfetch, 0, pools, bounds[count])
         count = _close(pools, count, end, UNRESTRICTED, -1, min(left, end - bounds[count]))
     if rules.crowd:
-        end = _taken(by.tilted, co_watched, tilted, 2 * k, BY_CO_WATCHES, pools, bounds[count])
+        end = _taken(by_tilt, co_watched, tilted, 2 * k, BY_CO_WATCHES, pools, bounds[count])
         count = _reserve(pools, count, end, CO_WATCHED)
-        end = _taken(by.quality, popular, quality, 2 * k, BY_POPULARITY, pools, bounds[count])
+        end = _taken(by_quality, popular, quality, 2 * k, BY_POPULARITY, pools, bounds[count])
         count = _reserve(pools, count, end, POPULAR)
     end = _in_order(lanes.newest, parts.cosine, BY_AGE, pools, bounds[count])
     return _reserve(pools, count, end, NEWEST)
