@@ -35,8 +35,8 @@ class Watched(NamedTuple):
 class Ranking(NamedTuple):
     """Rows in their order, and two parts of their quality, which is 0 for what nobody watched.
 
-    `popularity` is log(1 + 2 * satisfaction), `lift` the logarithm of how much more than others the users watch a video
-    who watched what this one did. `best` are rows of the highest quality first.
+    `popularity` is log(1 + 2 * satisfaction of late), `lift` the logarithm of how much more than others the users watch
+    a video who watched what this one did. `best` are rows of the highest quality first.
     """
 
     rows: Int32s
@@ -64,6 +64,7 @@ class Crowd:
         self._rows = np.zeros(0, np.int32)
         self._watches = np.zeros(0, np.float32)
         self._satisfied = np.zeros(0, np.float32)
+        self._trend = np.zeros(0, np.float32)  # satisfaction that fades sooner
         self._neighbours = np.zeros((0, settings.neighbours), np.int32)
         self._co_watches = np.zeros((0, settings.neighbours), np.float32)
         self._lifts = np.zeros(0, np.float32)
@@ -76,6 +77,11 @@ class Crowd:
     def __len__(self) -> int:
         """Videos that are followed."""
         return self._count
+
+    @property
+    def rows(self) -> Int32s:
+        """The rows that are followed."""
+        return self._rows[: self._count]
 
     @property
     def watches(self) -> float:
@@ -101,6 +107,7 @@ class Crowd:
             slot = int(self._slots[watch.row]) - 1
             self._watches[slot] += 1.0
             self._satisfied[slot] += watch.satisfied
+            self._trend[slot] += watch.satisfied
             self._total += 1.0
             self._by_attribute = grown(self._by_attribute, len(watch.attributes), axis=1)
             self._by_attribute[:, : len(watch.attributes)] += np.outer((1.0, watch.satisfied), watch.attributes)
@@ -128,15 +135,21 @@ class Crowd:
         count = add_lifts(self._neighbours, self._co_watches, slots, self._watches, chance, self._lifts, touched)
         popular = self._most_popular(most)
         found = np.concatenate([touched[:count], popular[self._lifts[popular] == 0.0]])
-        lift = self._lifts[found] * np.float32(lift_weight / max(1, len(slots)) ** 0.5)
+        lift = self._lifts[found] * np.float32(lift_weight / max(1, len(slots)) ** self._settings.damping)
         self._lifts[touched[:count]] = 0.0
-        popularity = np.log1p(2 * self._satisfied[found])
+        popularity = np.log1p(2 * self._trend[found])
         quality = popularity + lift
         best = np.argpartition(-quality, most)[:most] if len(quality) > most else np.arange(len(quality))
         best = best[np.argsort(-quality[best], kind="stable")]
         rows = self._rows[found]
         order = np.argsort(rows)
         return Ranking(rows[order], popularity[order], lift[order], rows[best])
+
+    def renumber(self, numbers: Int32s) -> None:
+        """Take over new numbers of `rows`, by old number; none of them was forgotten."""
+        self._rows[: self._count] = numbers[self.rows]
+        self._slots = np.zeros(int(self.rows.max(initial=-1)) + 1, np.int32)
+        self._slots[self.rows] = np.arange(1, self._count + 1)
 
     def _compile(self) -> None:
         """Run once all that is compiled, without a trace: a worker must not stop for it at an event."""
@@ -159,11 +172,12 @@ class Crowd:
             self._rows = grown(self._rows, self._count + 1)
             self._watches = grown(self._watches, self._count + 1)
             self._satisfied = grown(self._satisfied, self._count + 1)
+            self._trend = grown(self._trend, self._count + 1)
             self._neighbours = grown(self._neighbours, self._count + 1)
             self._co_watches = grown(self._co_watches, self._count + 1)
             self._lifts = grown(self._lifts, self._count + 1)
             self._rows[self._count] = row
-            self._watches[self._count] = self._satisfied[self._count] = 0.0
+            self._watches[self._count] = self._satisfied[self._count] = self._trend[self._count] = 0.0
             self._neighbours[self._count] = 0
             self._count += 1
             self._slots[row] = self._count
@@ -171,8 +185,8 @@ class Crowd:
     def _most_popular(self, most: int) -> Int32s:
         """Return slots; they are looked for again when a hundredth more was watched."""
         if self._total_then < 0 or self._total > 1.01 * self._total_then or self._total < self._total_then:
-            satisfied = self._satisfied[: self._count]
-            best = np.argpartition(-satisfied, most)[:most] if self._count > most else np.arange(self._count)
+            trend = self._trend[: self._count]
+            best = np.argpartition(-trend, most)[:most] if self._count > most else np.arange(self._count)
             self._popular, self._total_then = best.astype(np.int32), self._total
         return self._popular
 
@@ -186,6 +200,7 @@ class Crowd:
         factor = np.float32(np.exp(-steps * _STEP_MS / self._settings.tau_ms))
         for amounts in (self._watches, self._satisfied, self._co_watches):
             amounts[: self._count] *= factor
+        self._trend[: self._count] *= np.float32(np.exp(-steps * _STEP_MS / self._settings.trend_tau_ms))
         self._total *= float(factor)
         self._by_attribute *= float(factor)
         self._neighbours[self._co_watches < _FADED] = 0
@@ -197,7 +212,7 @@ class Crowd:
         again = np.zeros(self._count + 1, np.int32)
         again[kept + 1] = np.arange(1, len(kept) + 1)
         self._slots[self._rows[: self._count]] = again[1:]
-        for name in ("_rows", "_watches", "_satisfied", "_co_watches"):
+        for name in ("_rows", "_watches", "_satisfied", "_trend", "_co_watches"):
             amounts: npt.NDArray[np.float32] = getattr(self, name)
             amounts[: len(kept)] = amounts[kept]
         self._neighbours[: len(kept)] = again[self._neighbours[kept]]

@@ -24,7 +24,10 @@ class Prior:
 
 
 def prior(catalogue: Catalogue, settings: RetrievalSettings, crowd: Crowd | None) -> Prior:
-    """Return what the crowd has shown, shrunk: towards equal shares and towards `prior_rate`."""
+    """Return what the crowd has shown, shrunk: towards equal shares, and towards the mean rate of all its watches.
+
+    Not towards a fixed rate: above the mean, it would have the attributes explored that the crowd knows least.
+    """
     servable = [attribute for attribute in catalogue.ids if attribute not in catalogue.policy_ids]
     watches, satisfied = (dict.fromkeys(servable, 0.0) for _ in range(2))
     if crowd is not None:
@@ -33,10 +36,11 @@ def prior(catalogue: Catalogue, settings: RetrievalSettings, crowd: Crowd | None
             for amounts in crowd.attributes(len(catalogue.ids))
         )
     pull, most = settings.prior_satisfaction, settings.prior_watches
+    mean = settings.prior_rate if crowd is None else crowd.rate
     total = sum(satisfied.values()) + pull
     return Prior(
         {attribute: (s + pull / len(servable)) / total for attribute, s in satisfied.items()},
-        {a: (s + most * settings.prior_rate) / (watches[a] + most) for a, s in satisfied.items()},
+        {a: (s + most * mean) / (watches[a] + most) for a, s in satisfied.items()},
     )
 
 
@@ -68,7 +72,8 @@ def quotas(
     best = sorted(known, key=share.__getitem__, reverse=True)[: settings.max_attributes]
     lane = int(settings.k * settings.restricted_share)
     explored = _explore([a for a in share if a not in best], affinities, expected, settings, rng)
-    places = {explored: int(lane * settings.explore_share)} if explored else {}
+    tried = min(lane, max(1, int(lane * settings.explore_share))) if settings.explore_share else 0
+    places = {explored: tried} if explored else {}
     left = lane - sum(places.values())
     budget = lane * (1 - settings.explore_share)
     for attribute in best:

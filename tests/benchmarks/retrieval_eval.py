@@ -4,7 +4,8 @@ The earlier part of the log (80 % by time) is what the session stage would have 
 crowd, watch by watch. Lists are made at its end, for all who watch in the later part too, by the product's own
 retrieval. A list should hold the videos that its user then watches for long (`long_view`) and had not watched before.
 Calibration is the divergence of a list's tags from the user's shares: 0 is perfect, popularity knows no user. Nothing
-is fitted to the later part; `--inner` leaves it out and splits the earlier one again, for trying settings out.
+is fitted to the later part; `--inner` leaves it out and splits the earlier one again, several times with the origin
+moved on, for trying settings out.
 
 Videos have no text here, and so no vectors of a student. Each gets a random one, which nobody's taste is asked about:
 the parts of retrieval that look at vectors (nearest, near-duplicates, diversity) are off.
@@ -29,7 +30,7 @@ from models.satisfaction import told
 from schemas.annotation import Annotation, AttributeScore, StudentVersion
 from schemas.attributes import Attribute, Catalogue
 from schemas.events import WatchEvent
-from schemas.user_state import UserState
+from schemas.user_state import Affinity, UserState
 from streams.crowd import Crowd
 from streams.learning import CrowdLearner, Noted
 from streams.policy import RetrievalSettings
@@ -54,10 +55,15 @@ PLAIN = RetrievalSettings(
 """Lists of one lane, whose order is popularity alone."""
 METHODS = {
     "popularity": PLAIN,
-    "hard_restriction": replace(PLAIN, restricted_share=1.0, unrestricted_share=0.0, max_attributes=3, min_watches=0.0),
+    "hard_restriction": replace(PLAIN, restricted_share=1.0, unrestricted_share=0.0, min_watches=0.0),
     "quota_restriction": replace(PLAIN, restricted_share=0.8, max_attributes=47, min_watches=0.0),
     "blend": RetrievalSettings(near_duplicate=1.0, diversity=1.0, max_age_ms=10**13),
 }
+
+
+HARD = 3  # attributes of a user, and nothing else
+INNER = ((0.0, 0.4, 0.6), (0.0, 0.6, 0.8), (0.0, 0.8, 1.0), (0.3, 0.86, 1.0))
+"""Where an inner split's watches begin, where those held out begin and end, as shares of the log's earlier part."""
 
 
 class LongView:
@@ -84,17 +90,21 @@ class Log:
         return self.rows[self.train]["time_ms"]
 
 
-def read_log(path: Path, inner: bool) -> Log:
-    """Read a log without its exact duplicate rows; `inner`: without its later part."""
+def read_logs(path: Path, inner: bool) -> list[Log]:
+    """Read a log without its exact duplicate rows, split once; `inner`: the splits INNER of its earlier part."""
     table = pq.read_table(path)
     table = table.group_by(table.column_names).aggregate([]).select(COLUMNS)
     order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in ("time_ms", "user_id", "video_id")])
     rows = table.take(order).to_pylist()
-    if inner:
-        rows = rows[: int(TRAIN * len(rows))]
     for row in rows:
         row["user_id"], row["video_id"] = f"u{row['user_id']}", f"v{row['video_id']}"
-    train = int(TRAIN * len(rows))
+    if not inner:
+        return [_split(rows, int(TRAIN * len(rows)))]
+    n = int(TRAIN * len(rows))
+    return [_split(rows[int(a * n) : int(c * n)], int(b * n) - int(a * n)) for a, b, c in INNER]
+
+
+def _split(rows: list[dict[str, Any]], train: int) -> Log:
     while train and rows[train - 1]["time_ms"] == rows[train]["time_ms"]:
         train -= 1
     videos = {row["video_id"]: row for row in rows}
@@ -202,6 +212,12 @@ def popularity(log: Log, users: Sequence[str]) -> list[list[str]]:
     return [[video for video in best[: K + len(watched[user])] if video not in watched[user]][:K] for user in users]
 
 
+def hard(state: UserState, share: dict[str, float]) -> UserState:
+    """Return a user who wants the attributes of the highest shares, and no others."""
+    best = sorted(share, key=share.__getitem__, reverse=True)[:HARD]
+    return changed(state, affinities={a: Affinity(1e6 * share[a], 1e6 * share[a], 0.0, 0.0) for a in best})
+
+
 def lists_of(
     settings: RetrievalSettings,
     log: Log,
@@ -209,12 +225,14 @@ def lists_of(
     states: dict[str, UserState],
     crowd: Crowd,
     users: Sequence[str],
+    only: bool = False,
 ) -> list[list[str]]:
+    """Return lists, without what fills them where attributes can't if there are to be `only` these."""
     lists: list[list[str]] = []
     for start in range(0, len(users), BATCH):
         asked = [(states[user], Random(user)) for user in users[start : start + BATCH]]
         made = retrieve_all(snapshot, asked, settings, log.now_ms, crowd)
-        lists += [[candidate.video_id for candidate in one.candidates] for one in made]
+        lists += [[c.video_id for c in one.candidates if not only or c.lane == "restricted"] for one in made]
     return lists
 
 
@@ -227,8 +245,39 @@ def divergence(log: Log, share: dict[str, float], videos: Sequence[str]) -> floa
     return float(sum(g * np.log(g / (0.99 * held[tag] + 0.01 * g)) for tag, g in share.items()))
 
 
+def measure(log: Log, blend: RetrievalSettings) -> dict[str, dict[str, float]]:
+    """Return the measures of every method, and print a table of them."""
+    wanted = wanted_by(log)
+    users = sorted(wanted)
+    catalogue = catalogue_of(log)
+    snapshot = snapshot_of(log, catalogue)
+    states, crowd = learned(log, snapshot, blend)
+    print(f"{log.train} watches learned, {len(log.rows) - log.train} held out, {len(users)} users", file=sys.stderr)
+    print(f"{'':20}{'recall@100':>12}{'distinct':>10}{'calibration':>13}")
+    expected = prior(catalogue, blend, crowd)
+    share = {user: shares(states[user], expected, blend) for user in users}
+    measured: dict[str, dict[str, float]] = {}
+    for method, settings in (METHODS | {"blend": blend}).items():
+        if method == "popularity":
+            lists = popularity(log, users)
+        elif method == "hard_restriction":
+            narrow = {user: hard(states[user], share[user]) for user in users}
+            lists = lists_of(settings, log, snapshot, narrow, crowd, users, only=True)
+        else:
+            lists = lists_of(settings, log, snapshot, states, crowd, users)
+        recall = np.mean([len(wanted[u] & set(made)) / len(wanted[u]) for u, made in zip(users, lists, strict=True)])
+        apart = [divergence(log, share[user], made) for user, made in zip(users, lists, strict=True)]
+        measured[method] = {
+            "recall_at_100": round(float(recall), 4),
+            "distinct": len({video for made in lists for video in made}),
+            "calibration": round(float(np.mean(apart)), 4),
+        }
+        print(f"{method:20}{recall:12.4f}{measured[method]['distinct']:10}{np.mean(apart):13.4f}", flush=True)
+    return measured
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the table and the line."""
+    """Print the table and the line, of each split."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--log", type=Path, required=True, help="Parquet, columns as in KuaiRand's logs, with tags")
     parser.add_argument("--inner", action="store_true", help="split the earlier part again, and leave the later alone")
@@ -236,11 +285,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not args.log.is_file():
         parser.exit(2, f"no log at {args.log}; name one: make eval-retrieval LOG=FILE\n")
-    log = read_log(args.log, args.inner)
-    wanted = wanted_by(log)
-    users = sorted(wanted)
-    catalogue = catalogue_of(log)
-    snapshot = snapshot_of(log, catalogue)
     blend = METHODS["blend"]
     for name, _, number in (given.partition("=") for given in args.set):
         if name.startswith("crowd."):
@@ -248,28 +292,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             blend = replace(blend, crowd=crowd)
         else:
             blend = replace(blend, **{name: type(getattr(blend, name))(number)})
-    states, crowd = learned(log, snapshot, blend)
-    print(f"{log.train} watches learned, {len(log.rows) - log.train} held out, {len(users)} users", file=sys.stderr)
-    print(f"{'':20}{'recall@100':>12}{'distinct':>10}{'calibration':>13}")
-    expected = prior(catalogue, blend, crowd)
-    measured: dict[str, dict[str, float]] = {}
-    for method, settings in (METHODS | {"blend": blend}).items():
-        if method == "popularity":
-            lists = popularity(log, users)
-        else:
-            lists = lists_of(settings, log, snapshot, states, crowd, users)
-        recall = np.mean([len(wanted[u] & set(made)) / len(wanted[u]) for u, made in zip(users, lists, strict=True)])
-        apart = [
-            divergence(log, shares(states[u], expected, blend), made) for u, made in zip(users, lists, strict=True)
-        ]
-        distinct = len({video for made in lists for video in made})
-        measured[method] = {
-            "recall_at_100": round(float(recall), 4),
-            "distinct": distinct,
-            "calibration": round(float(np.mean(apart)), 4),
-        }
-        print(f"{method:20}{recall:12.4f}{distinct:10d}{np.mean(apart):13.4f}", flush=True)
-    print(json.dumps(measured))
+    for log in read_logs(args.log, args.inner):
+        print(json.dumps(measure(log, blend)), flush=True)
 
 
 if __name__ == "__main__":

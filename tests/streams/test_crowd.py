@@ -45,3 +45,24 @@ def test_what_was_watched_together_is_ranked_above_what_is_merely_popular() -> N
     for _ in range(5):
         crowd.learn([watch(1), watch(2, before=rows(1)), watch(8), watch(8)])
     assert crowd.rank(rows(1), 2, 5.0).best[0] == 2
+
+
+def test_popularity_fades_sooner_than_what_was_watched_together() -> None:
+    crowd = Crowd(CrowdSettings(shrink=1.0))
+    crowd.learn([watch(1), watch(2, before=rows(1))] * 8)
+    crowd.learn([watch(3, at_ms=4 * DAY_MS)] * 3)
+    alone = crowd.rank(rows(), 3, 1.0)
+    popularity = dict(zip(alone.rows.tolist(), alone.popularity.tolist(), strict=True))
+    assert popularity[3] > popularity[1]
+    assert crowd.rank(rows(1), 3, 2.0).best[0] == 2
+
+
+def test_rows_that_get_other_numbers_keep_what_is_known_of_them() -> None:
+    crowd = Crowd(CrowdSettings(shrink=1.0))
+    crowd.learn([watch(7), watch(2, before=rows(7)), watch(2, before=rows(7))])
+    crowd.renumber(np.array([-1, -1, 0, -1, -1, -1, -1, 4], np.int32))
+    watches, _ = crowd.impressions(rows(4, 0, 7, 2))
+    assert watches.tolist() == [1, 2, 0, 0]
+    assert crowd.rank(rows(4), 1, 5.0).best.tolist() == [0]
+    crowd.learn([watch(4)])
+    assert len(crowd) == 2

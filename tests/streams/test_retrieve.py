@@ -12,7 +12,7 @@ from schemas.errors import ConfigurationError
 from schemas.user_state import Affinity, UserState, watched_ids
 from streams.crowd import Crowd, Watched
 from streams.policy import CrowdSettings
-from streams.quotas import quotas
+from streams.quotas import prior, quotas
 from streams.retrieve import RetrievalSettings, Retrieved, retrieve
 from streams.snapshot import Snapshot
 from tests.fakes.videos import CATALOGUE, DIM, NOW_MS, annotation, direction, removal
@@ -90,7 +90,7 @@ def test_quotas_follow_shares_of_satisfaction_and_one_more_attribute_is_explored
 
 
 def test_an_attribute_of_few_watches_has_no_quota_but_may_be_explored():
-    affinities = {"calm": (2.9, 2.9), "eerie": (5.0, 5.0)}
+    affinities = {"calm": (0.4, 0.4), "eerie": (5.0, 5.0)}
     drawn = [quotas(user(affinities), CATALOGUE, RetrievalSettings(), Random(seed)) for seed in range(50)]
     assert all("eerie" in places and len(places) == 2 for places in drawn)
     assert {frozenset(places) - {"eerie"} for places in drawn} == {frozenset({"calm"}), frozenset({"funny"})}
@@ -342,3 +342,14 @@ def test_the_same_seed_makes_the_same_list_and_another_explores_another_attribut
 def test_a_blend_that_leaves_too_little_unrestricted_is_refused():
     with pytest.raises(ConfigurationError, match="restricted_share"):
         RetrievalSettings(restricted_share=0.75, newest_share=0.1)
+
+
+def test_an_attribute_that_hardly_anybody_tried_is_not_explored_before_one_that_is_liked():
+    """Of a hundred watches of funny videos most were liked, of the hundred others few; calm was never watched."""
+    crowd = Crowd(CrowdSettings())
+    for name, satisfied in (("funny", 0.8), ("eerie", 0.1)):
+        has = np.array([attribute == name for attribute in CATALOGUE.ids])
+        crowd.learn([Watched(0, has, satisfied, NOW_MS, np.zeros(0, np.int32))] * 100)
+    expected = prior(CATALOGUE, SETTINGS, crowd)
+    drawn = Counter(next(iter(quotas(None, CATALOGUE, SETTINGS, Random(seed), expected))) for seed in range(100))
+    assert drawn["funny"] > drawn["calm"] > drawn["eerie"]
