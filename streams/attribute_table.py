@@ -1,10 +1,10 @@
 """One table of attributes in LanceDB: one row per video, newest annotation wins."""
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 from uuid import uuid4
 
 import pyarrow as pa
@@ -17,6 +17,8 @@ from streams.database import Database
 from streams.shards import TABLE
 from streams.store_calls import StoreCalls
 from streams.table_schema import KEY, add_missing, check_fit, missing_columns, with_nulls
+
+T = TypeVar("T")
 
 _KEEP_VERSIONS = timedelta(minutes=10)  # a reader on an older version fails until it refreshes
 _CLEAN_UP_SECONDS = 60.0  # a clean-up reads the manifest of every version kept: 0.15 ms each
@@ -119,6 +121,15 @@ class AttributeTable:
 
         merged = self._calls.run("write", merge)
         return merged.num_inserted_rows + merged.num_updated_rows
+
+    def ask(self, question: Callable[[Table], T]) -> T:
+        """Return what `question` finds in the newest version of the table.
+
+        Raises:
+            StoreUnavailable: the table can't be read, or does not answer in time.
+
+        """
+        return self._calls.run("search", lambda: question(self._table))
 
     def compact(self) -> None:
         """Merge small fragments, refresh indexes and, at most once a minute, delete versions older than ten minutes.

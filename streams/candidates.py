@@ -27,9 +27,9 @@ from streams.learning import CrowdLearner, Noted
 from streams.record import Effects, Message, Record
 from streams.retrieve import RetrievalSettings, retrieve_all
 from streams.serving import LatestLists, plan
-from streams.snapshot import Snapshot
 from streams.stage import Item, Stage, record_key
 from streams.user_states import UserStates
+from streams.videos import Videos
 from streams.watch import apply
 
 P = ParamSpec("P")
@@ -59,8 +59,8 @@ class _Run:
 class SessionStage(Stage[WatchEvent]):
     """Emits a list on a session's first event and on every third watch after it.
 
-    An event is applied once: what was applied before, by its offset, has no effect. The snapshot, and all work on it,
-    lives in one thread. So does the crowd: what the watches seen here say of videos, of which a list is made too.
+    An event is applied once: what was applied before, by its offset, has no effect. The videos, and all work on them,
+    live in one thread. So does the crowd: what the watches seen here say of videos, of which a list is made too.
     """
 
     name = "session"
@@ -68,7 +68,7 @@ class SessionStage(Stage[WatchEvent]):
 
     def __init__(
         self,
-        snapshot: Snapshot,
+        videos: Videos,
         states: UserStates,
         *,
         candidates: str,
@@ -78,9 +78,9 @@ class SessionStage(Stage[WatchEvent]):
         satisfaction: Satisfaction = satisfaction,
         latest: LatestLists | None = None,
     ) -> None:
-        """`candidates`, `user_states` (the changelog) and `dead_letters` are topics; `snapshot` is the stage's own."""
+        """`candidates`, `user_states` (the changelog) and `dead_letters` are topics; `videos` are the stage's own."""
         super().__init__(dead_letters)
-        self._snapshot = snapshot
+        self._videos = videos
         self._states = states
         self._candidates = candidates
         self._changelog = user_states
@@ -88,16 +88,16 @@ class SessionStage(Stage[WatchEvent]):
         self._satisfaction = satisfaction
         self._crowd = Crowd(self._settings.crowd)
         self._floors = Floors()
-        self._learner = CrowdLearner(self._crowd, snapshot, self._settings.crowd.warm_watches)
+        self._learner = CrowdLearner(self._crowd, videos, self._settings.crowd.warm_watches)
         self._watches = Decoder(WatchEvent)
         # Compiled now: a worker must not stop for it at an event.
-        retrieve_all(snapshot, [(None, Random(0))], self._settings, now_ms(), self._crowd)
+        retrieve_all(videos, [(None, Random(0))], self._settings, now_ms(), self._crowd)
         self.latest = latest or LatestLists(1_000)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="session")
 
     async def follow(self, annotations: Sequence[Annotation]) -> None:
-        """Take annotations into the snapshot."""
-        await self._in_thread(self._snapshot.apply, annotations)
+        """Take over annotations."""
+        await self._in_thread(self._videos.apply, annotations)
 
     def answer(self, request: CandidatesRequest, partition: int | None) -> Future[CandidateList]:
         """Make a list for a request, in the stage's thread; `partition` is where its user's events lie.
@@ -110,8 +110,8 @@ class SessionStage(Stage[WatchEvent]):
     def _answer(self, request: CandidatesRequest, partition: int | None) -> CandidateList:
         now, user_id = now_ms(), request.user_id
         state = None if partition is None or user_id is None else self._states.get(partition, user_id)
-        planned = plan(request, state, self._settings, self._snapshot.catalogue, now)
-        [made] = retrieve_all(self._snapshot, [(planned.state, planned.rng)], planned.settings, now, self._crowd)
+        planned = plan(request, state, self._settings, self._videos.catalogue, now)
+        [made] = retrieve_all(self._videos, [(planned.state, planned.rng)], planned.settings, now, self._crowd)
         return CandidateList(
             schema_version=1,
             made_at_ms=now,
@@ -145,6 +145,9 @@ class SessionStage(Stage[WatchEvent]):
 
     def _process(self, items: Sequence[Item[WatchEvent]]) -> Effects:
         self._learner.learn()
+        numbers = self._videos.shed(self._crowd.rows)
+        if numbers is not None:
+            self._crowd.renumber(numbers)
         run = _Run()
         for record, event in items:
             self._watch(run, record, event)
@@ -165,7 +168,7 @@ class SessionStage(Stage[WatchEvent]):
     def _watch(self, run: _Run, record: Record, event: WatchEvent) -> None:
         at = (record.partition, event.user_id)
         before = run.states.get(at) or self._states.get(*at)
-        after = apply(before, event, record.offset, self._snapshot.view(event.video_id), self._satisfaction)
+        after = apply(before, event, record.offset, self._videos.view(event.video_id), self._satisfaction)
         if after is before:
             return
         if list_is_due(before, after):
@@ -178,7 +181,7 @@ class SessionStage(Stage[WatchEvent]):
     def _lists(self, due: Sequence[tuple[UserState, WatchEvent]], now: int) -> list[SessionCandidates]:
         # Seeded by the event: a run that is tried again makes the same list.
         users = [(state, Random(f"{event.session_id}/{event.event_id}")) for state, event in due]
-        made = retrieve_all(self._snapshot, users, self._settings, now, self._crowd, self._floors)
+        made = retrieve_all(self._videos, users, self._settings, now, self._crowd, self._floors)
         return [
             SessionCandidates(
                 schema_version=1,

@@ -130,10 +130,6 @@ class Retriever(Protocol):
         """Return the videos of rows that were found."""
         ...
 
-    def creator(self, row: int) -> int:
-        """Return a number for the creator of a row that was found, negative where unknown."""
-        ...
-
     def rows(self, video_ids: Collection[str]) -> Int32s:
         """Return the rows of videos that are known, in their order; of others nothing."""
         ...

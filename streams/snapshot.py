@@ -127,10 +127,6 @@ class Snapshot:
         """Return the rows that were uploaded then or later, oldest first; whether they may be served or not."""
         return self._timeline.rows[self._timeline.position(self._uploaded_at_ms, ms) :]
 
-    def creator(self, row: int) -> int:
-        """Return a number for the creator of a row, negative where unknown."""
-        return int(self._creators[row])
-
     def language(self, row: int) -> str | None:
         """Return the language of a row."""
         number = int(self._languages[row])
@@ -162,6 +158,9 @@ class Snapshot:
         weights = np.where(labels == OPEN, self.probabilities(row), labels)
         probabilities = {a: p for a, p in zip(self.catalogue.ids, weights.tolist(), strict=True) if p > 0.0}
         return VideoView(probabilities, self.vector(row))
+
+    def shed(self, kept: Int32s) -> None:
+        """Forget nothing; see Videos."""
 
     def search(self, requests: Sequence[Request], oldest_ms: int) -> list[Found]:
         """Return what is found for each request among the videos not uploaded before `oldest_ms`.

@@ -27,7 +27,9 @@ from streams.serving import LatestLists
 from streams.snapshot import Snapshot
 from streams.store import StoreStage
 from streams.students import LiveStudent, RegistryFollower
+from streams.table_retriever import TableRetriever
 from streams.user_states import UserStates
+from streams.videos import Videos
 from topology.agents import stage_app
 from topology.changelog import Changelog
 from topology.follow import AnnotationFollower
@@ -181,14 +183,9 @@ def _session(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduc
         return await asyncio.to_thread(changelog.read, partition)
 
     follower = AnnotationFollower(settings)  # notes its position before the table is read: nothing falls between
-    snapshot = Snapshot(catalogue, student_dim(settings))
-    table = AttributeStore.open_existing(database(settings), catalogue, snapshot.dim, settings.store_shards)
-    if table.missing:
-        follower.rewind()  # the store has not begun: what is not in the table lies in the topic
-    snapshot.load(table.read(snapshot.columns))
     states = UserStates(recover)
     stage = SessionStage(
-        snapshot,
+        _videos(settings, catalogue, follower),
         states,
         candidates=settings.topic(SESSION_CANDIDATES),
         user_states=settings.topic(USER_STATES),
@@ -223,6 +220,17 @@ def _session(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduc
         start=lambda crash: follower.start(stage.follow, crash),
         routes=endpoint.routes,
     )
+
+
+def _videos(settings: Settings, catalogue: Catalogue, follower: AnnotationFollower) -> Videos:
+    if settings.retriever == "lancedb":
+        return TableRetriever(open_table(settings, catalogue))
+    snapshot = Snapshot(catalogue, student_dim(settings))
+    table = AttributeStore.open_existing(database(settings), catalogue, snapshot.dim, settings.store_shards)
+    if table.missing:
+        follower.rewind()  # the store has not begun: what is not in the table lies in the topic
+    snapshot.load(table.read(snapshot.columns))
+    return snapshot
 
 
 def _closing(producer: ConfirmedProducer, *steps: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

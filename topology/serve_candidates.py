@@ -12,7 +12,7 @@ from aiokafka.partitioner import murmur2
 
 from monitoring import metrics
 from monitoring.serve import MATCHED, Route, read_body
-from schemas.errors import InvalidRecord, Unavailable
+from schemas.errors import InvalidRecord, StoreUnavailable, Unavailable
 from schemas.requests import CandidatesRequest, OwnedPartitions, Refusal
 from schemas.wire import Decoder, encode
 from streams.candidates import SessionStage
@@ -130,6 +130,8 @@ class CandidatesEndpoint:
                 if self._closed:
                     return _refused(503, "this worker stops", retry_s=_SLOW_S)
                 made = await asyncio.wrap_future(self._stage.answer(asked, partition))
+        except StoreUnavailable:
+            return _refused(503, "the attribute store does not answer", retry_s=1)
         except Unavailable:
             return _refused(503, "the states of this partition's users are being recovered", partition, retry_s=1)
         finally:

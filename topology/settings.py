@@ -59,6 +59,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     store_shards: Annotated[
         int, Meta(ge=1, le=MAX_SHARDS, description="tables, one writer each; a divisor of the annotations partitions")
     ] = 1
+    retriever: Annotated[
+        Literal["snapshot", "lancedb"],
+        Meta(description="what a session worker searches: the catalogue in its memory, or the store, however large"),
+    ] = "snapshot"
     catalogue: Annotated[str, Meta(description="TOML file of attributes; empty: the one that ships")] = ""
     bundle: Annotated[str, Meta(description="folder of the student bundle; empty: the one that ships")] = ""
     students: Annotated[

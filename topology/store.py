@@ -1,4 +1,4 @@
-"""What an operator does with the attribute store: check it, back it up, restore it, spread it over other shards."""
+"""What an operator does with the attribute store: check, index, back up, restore, spread over other shards."""
 
 import msgspec
 
@@ -10,9 +10,12 @@ from streams.attribute_table import Rows
 from streams.shards import shards_of_table
 from streams.table_copy import copy_store
 from streams.table_damage import is_damage
+from streams.table_index import make_indexes
 from topology.console import progress
 from topology.roles import database, student_dim
-from topology.settings import MAX_SHARDS, Settings
+from topology.settings import MAX_SHARDS, Settings, with_changes
+
+_INDEX_S = 3_600.0  # the vectors of a large table take their time
 
 
 class StoreCheck(msgspec.Struct, frozen=True):
@@ -58,6 +61,25 @@ def check(settings: Settings) -> StoreCheck:
         raise
     missing = f"there is no table {', '.join(store.missing)}" if store.missing else ""
     return _counted(uri, shards, counts, missing)
+
+
+def index(settings: Settings) -> int:
+    """Make the indexes that searching the store takes; return how many. See `make_indexes`.
+
+    Raises:
+        ConfigurationError: there is no store.
+        StoreUnavailable: the store does not answer, or some index took an hour.
+
+    """
+    store = _needed(with_changes(settings, store_deadline_s=_INDEX_S), settings.store_uri)
+    made = 0
+    with progress() as bars:
+        for table in store.tables.values():
+            task = bars.add_task(f"indexes of {table.name}", total=None)
+            for column in make_indexes(table):
+                made += 1
+                bars.update(task, advance=1, description=f"indexes of {table.name}: {column}")
+    return made
 
 
 def backup(settings: Settings, to: str) -> int:

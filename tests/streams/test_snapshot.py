@@ -27,6 +27,10 @@ def applied(*annotations) -> Snapshot:
     return snapshot
 
 
+def creator(snapshot: Snapshot, row: int) -> int:
+    return int(snapshot.describe(np.array([row], np.int32)).creators[0])
+
+
 def contents(snapshot: Snapshot) -> list[object]:
     rows = range(len(snapshot))
     return [
@@ -36,7 +40,7 @@ def contents(snapshot: Snapshot) -> list[object]:
             str(snapshot.probabilities(row)),
             snapshot.labels(row).tolist(),
             snapshot.uploaded_at_ms(row),
-            snapshot.creator(row),
+            creator(snapshot, row),
             snapshot.language(row),
         ]
         for row in rows
@@ -73,8 +77,8 @@ def test_a_row_holds_what_was_annotated():
     assert row is not None
     np.testing.assert_allclose(snapshot.vector(row), direction(1.0), atol=1e-3)
     assert snapshot.labels(row).tolist() == [1, -1, -1, 0]
-    assert snapshot.creator(row) != snapshot.creator(2)
-    assert snapshot.creator(1) == -1
+    assert creator(snapshot, row) != creator(snapshot, 2)
+    assert creator(snapshot, 1) == -1
     assert [snapshot.language(row), snapshot.language(3)] == ["en", None]
 
 

@@ -25,6 +25,8 @@ from streams.record import Message, Record
 from streams.serving import LatestLists
 from streams.snapshot import Snapshot
 from streams.user_states import UserStates
+from streams.videos import Videos
+from tests.fakes.engines import ENGINES, Engine
 from tests.fakes.videos import CATALOGUE, DIM, NOW_MS, annotation, direction, watch
 from tests.processes import Processes, wait_until
 from topology.broker import free_port
@@ -97,10 +99,12 @@ async def nothing(_: int) -> Iterable[tuple[bytes, bytes | None]]:
 
 
 @asynccontextmanager
-async def a_worker(states: UserStates | None = None, sessions: int = 100) -> AsyncIterator[Worker]:
+async def a_worker(
+    states: UserStates | None = None, sessions: int = 100, videos: Videos | None = None
+) -> AsyncIterator[Worker]:
     states = states or UserStates(nothing)
     stage = SessionStage(
-        Snapshot(CATALOGUE, DIM),
+        videos or Snapshot(CATALOGUE, DIM),
         states,
         candidates="lists",
         user_states="states",
@@ -121,9 +125,9 @@ async def a_worker(states: UserStates | None = None, sessions: int = 100) -> Asy
         server.close()
 
 
-@pytest.fixture
-async def worker() -> AsyncIterator[Worker]:
-    async with a_worker() as made:
+@pytest.fixture(params=ENGINES)
+async def worker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Worker]:
+    async with a_worker(videos=Engine(request.param, tmp_path).add(*VIDEOS)) as made:
         await made.watch("v1", "before")
         yield made
 

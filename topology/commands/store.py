@@ -1,4 +1,4 @@
-"""Check, back up, restore or reshard the attribute table."""
+"""Check, index, back up, restore or reshard the attribute table."""
 
 import argparse
 import json
@@ -9,10 +9,12 @@ from topology.settings import Settings
 
 def add(commands: Commands) -> None:
     """Register the command."""
-    store = commands.add_parser("store", help="check, back up, restore or reshard the attribute table")
+    store = commands.add_parser("store", help="check, index, back up, restore or reshard the attribute table")
     actions = store.add_subparsers(required=True, metavar="ACTION")
     check = actions.add_parser("check", help="read it all; prints JSON, exits 1 if damaged or a video is there twice")
     check.set_defaults(command=_check)
+    index = actions.add_parser("index", help="make what VIBESTREAM_RETRIEVER=lancedb needs; workers may go on")
+    index.set_defaults(command=_index)
     backup = actions.add_parser("backup", help="copy one consistent version; workers may go on")
     backup.add_argument("to", metavar="DEST", help="a new folder, or an address in the same object store")
     backup.set_defaults(command=_backup)
@@ -32,6 +34,13 @@ def _check(options: argparse.Namespace, settings: Settings) -> int:
     found = check(settings)
     print(json.dumps({**msgspec.to_builtins(found), "ok": found.ok}, indent=2))
     return 0 if found.ok else 1
+
+
+def _index(options: argparse.Namespace, settings: Settings) -> int:
+    from topology.store import index
+
+    print(f"{index(settings)} indexes made")
+    return 0
 
 
 def _backup(options: argparse.Namespace, settings: Settings) -> int:
