@@ -123,7 +123,19 @@ def scan(rows: Rows, plan: Plan, width: Any, scores: Any, found: Any, sizes: Any
                 products[:hits] = 0.0
             else:
                 floor = floors[first:last].min()
-                hits = _picked(high, scales, marks, codes[owner], units[owner], width, hits, floor, near, products)
+                hits = _picked(
+                    high,
+                    scales,
+                    marks,
+                    codes[owner],
+                    units[owner],
+                    width,
+                    hits,
+                    floor,
+                    near,
+                    products,
+                    last - first > 1,
+                )
             _offer(
                 near[:hits], products[:hits], first, last, floors, attributes, marks, p, logs, weights[owner],
                 languages, spoken[owner], seen[seen_bounds[owner] : seen_bounds[owner + 1]],
@@ -140,7 +152,7 @@ def _offer(
 
     All that most rows meet stands in this loop: a call hands over every array, and costs more than what it does.
     """
-    most = len(logs) - 1
+    most, alone = len(logs) - 1, last - first == 1  # of a lane alone all rows are its own
     for i in range(len(near)):
         row, product, known = near[i], products[i], False
         for lane in range(first, last):
@@ -149,7 +161,7 @@ def _offer(
                 continue
             attribute, score = attributes[lane], product
             if attribute != ANY:
-                if not marks[row, attribute] & CERTIFIED:
+                if not alone and not marks[row, attribute] & CERTIFIED:
                     continue
                 score += weight * logs[min(p[row, attribute], most)]
                 if score <= floor:
@@ -215,9 +227,12 @@ def _collect(need: Any, count: int, start: int, near: Any) -> Any:
 @compiled
 def _picked(
     high: Any, scales: Any, marks: Any, codes: Any, unit: Any, width: Any,
-    count: int, floor: Any, near: Any, products: Any,
+    count: int, floor: Any, near: Any, products: Any, several: bool,
 ) -> Any:  # fmt: skip
-    """Scan the rows in `near`, some of which are waited for while others are fetched."""
+    """Scan the rows in `near`, some of which are waited for while others are fetched.
+
+    With `several` lanes to choose from, the rows' marks are fetched too.
+    """
     bias = _bias(codes)
     padded = high.shape[1]
     hits = 0
@@ -227,7 +242,8 @@ def _picked(
             for line in range(0, padded, CHUNK):
                 prefetch(high, ahead * padded + line)
             prefetch(scales, ahead)
-            prefetch(marks, ahead * marks.shape[1])
+            if several:
+                prefetch(marks, ahead * marks.shape[1])
         row = near[i]
         score = (np.float32(code_product(high, row, codes, width)) - bias) * scales[row] * unit
         near[hits] = row

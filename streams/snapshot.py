@@ -16,6 +16,7 @@ from schemas.errors import ConfigurationError, InvalidRecord
 from schemas.table import check_annotation, to_table
 from streams.described import described
 from streams.embeddings import Embeddings
+from streams.memory import give_back
 from streams.names import Int32s, Names, grown, pack, pack_column
 from streams.retriever import Described, Float32s, Found, Lane, Request, found_in
 from streams.scan import ANY, CERTIFIED, DECIDED, PRESENT, Rows, log_table, write_bits
@@ -29,6 +30,7 @@ RecordBatches = Iterable[Any]
 """Of pyarrow.RecordBatch, which has no types, with `Snapshot.columns` of the attribute table or more."""
 
 OPEN = -1
+_MANY = 50_000  # new rows, for which columns grew several times
 REASONS = ("", "unavailable", "policy", "too_old")
 """What keeps a row from being served, by the number that is held for it; 0: nothing."""
 _TOO_OLD = 3
@@ -226,8 +228,11 @@ class Snapshot:
             ConfigurationError: the table's vectors have another dimension.
 
         """
+        before = len(self)
         for batch in batches:
             self._load(batch)
+        if len(self) > before + _MANY:
+            give_back()
         self._observe()
 
     def apply(self, annotations: Sequence[Annotation]) -> None:
