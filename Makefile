@@ -27,10 +27,14 @@ demo-real: install  ## the same with the real KuaiRand watch log in REAL (defaul
 	$(BIN)/vibestream demo --real $(REAL)
 
 test: install  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/faults --ignore tests/ui
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/faults --ignore tests/ops --ignore tests/ui
 
 test-faults: install  ## kill, freeze, restart, scale, cut off and poison the workers under load; a table at the end
 	$(BIN)/python -m pytest tests/faults
+
+PROMETHEUS := /usr/bin/prometheus /usr/bin/promtool /usr/bin/amtool
+$(PROMETHEUS):
+	apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends prometheus prometheus-alertmanager >/dev/null
 
 CHROMIUM := /usr/bin/chromium
 $(CHROMIUM):
@@ -38,6 +42,9 @@ $(CHROMIUM):
 
 test-ui: install $(CHROMIUM)  ## the page in Chromium over a running platform; leaves pictures of every view in build/screens
 	$(BIN)/python -m pytest tests/ui
+
+test-ops: install $(PROMETHEUS) $(CHROMIUM)  ## alerts by promtool; every panel's query on a Prometheus that scrapes a live platform; the page
+	$(BIN)/python -m pytest tests/ops tests/ui
 
 EVENTS ?= 1000000
 KILLS ?= 50
@@ -114,6 +121,9 @@ bench-store: install  ## rows a second into the attribute store, one shard again
 eval-retrieval: install  ## recall, distinct videos and calibration of lists on a watch log; LOG= for another file
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.retrieval_eval --log $(or $(LOG),$(REAL)/kuairand_pure_watch_log.parquet)
 
+bench-metrics: install  ## what counting costs annotate and store; one line of JSON
+	$(BIN)/python -m tests.benchmarks.instrumentation
+
 bench-swap: install  ## ten hot swaps of the student under a steady stream; one line of JSON
 	$(BIN)/python -m tests.benchmarks.swap
 
@@ -125,6 +135,12 @@ bench-session: install  ## watches a second to candidate lists, and how soon, at
 
 asyncapi: install  ## write docs/asyncapi.json again
 	$(BIN)/vibestream topics document > docs/asyncapi.json
+
+dashboards: install  ## write the Grafana dashboards in monitoring/dashboards again
+	$(BIN)/python -m monitoring.dashboards
+
+metrics: install  ## write docs/metrics.md again
+	$(BIN)/python -m monitoring.reference > docs/metrics.md
 
 openapi: install  ## write docs/openapi.json again
 	$(BIN)/vibestream http document > docs/openapi.json

@@ -218,7 +218,7 @@ class BulkAnnotator:
             known = call.usage if call is not None else None
             bill += known or self._gemini.most(request.questions, job.room)
             if call is not None:
-                count(call)
+                count(self._gemini.model, call)
                 kept |= self._kept(call.outcome, request, last=job.room > 1)
         return kept, bill
 

@@ -17,7 +17,7 @@ from models.answer import read_outcome
 from models.gemini_failure import REQUEST_ERRORS, of_error, of_response
 from models.llm_outcome import NOTHING, Call, Replied, Retry, Usage
 from models.prompt import Rubric, RubricFile, compile_rubric, fence, load_prompt
-from monitoring import metrics
+from monitoring.gen_ai import count_request, count_tokens
 from schemas.annotation import AnnotatorVersion
 from schemas.attributes import Catalogue
 from schemas.errors import ConfigurationError
@@ -129,9 +129,7 @@ class Gemini:
             call = Call(failure, None if unknown else NOTHING)
         else:
             call = read_response(response, asked)
-        finally:
-            metrics.LLM_SECONDS.labels("gemini").observe(time.perf_counter() - started)
-        count(call)
+        count(self._model, call, time.perf_counter() - started)
         return call
 
     async def close(self) -> None:
@@ -228,10 +226,8 @@ def _usage(reported: types.GenerateContentResponseUsageMetadata | None) -> Usage
     )
 
 
-def count(call: Call) -> None:
-    """Count a request and its tokens."""
-    outcome = "answered" if isinstance(call.outcome, Replied) else call.outcome.cause
-    metrics.LLM_CALLS.labels("gemini", outcome).inc()
+def count(model: str, call: Call, seconds: float | None = None) -> None:
+    """Count a request, how long it took (none of its own in a batch job) and its tokens."""
+    count_request("gemini", model, seconds, "answered" if isinstance(call.outcome, Replied) else call.outcome.cause)
     if call.usage is not None:
-        metrics.LLM_TOKENS.labels("gemini", "input").inc(call.usage.input_tokens)
-        metrics.LLM_TOKENS.labels("gemini", "output").inc(call.usage.output_tokens)
+        count_tokens("gemini", model, call.usage.input_tokens, call.usage.output_tokens)

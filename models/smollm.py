@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from monitoring import metrics
+from monitoring.gen_ai import count_request, count_tokens
 from schemas.errors import ConfigurationError
 
 _CONTEXT_TOKENS = 2_048
@@ -65,10 +65,8 @@ class ForcedChoice:
         )
         if "error" in reply:
             raise ConfigurationError(f"the local LLM refused a prompt: {reply['error']}; shorten the catalogue")
-        metrics.LLM_SECONDS.labels("local").observe(time.perf_counter() - started)
-        metrics.LLM_CALLS.labels("local", "answered").inc()
-        metrics.LLM_TOKENS.labels("local", "input").inc(reply["timings"]["prompt_n"])
-        metrics.LLM_TOKENS.labels("local", "output").inc()
+        count_request("local", self.model, time.perf_counter() - started, "answered")
+        count_tokens("local", self.model, reply["timings"]["prompt_n"], 1)
         top = {one["id"]: one["prob"] for one in reply["choices"][0]["logprobs"]["content"][0]["top_probs"]}
         return {name: math.log(max(top.get(token, 0.0), _SMALLEST)) for name, token in self._tokens.items()}
 

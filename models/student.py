@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from models.features import load_tokenizer
 from models.seen import NOTHING, Seen, media_feed, media_inputs
 from models.tokens import Tokens, padded
 from models.verdicts import Verdicts
+from monitoring import metrics
 from schemas.annotation import StudentVersion
 from schemas.attributes import Catalogue
 from schemas.errors import BundleError, ConfigurationError
@@ -61,10 +63,23 @@ class Student:
         thresholds = {attribute.id: attribute.threshold for attribute in manifest.attributes}
         self.thresholds: Mapping[str, float] = {name: thresholds[name] for name in catalogue.ids}
         self._tokens = Tokens(load_tokenizer(bundle.tokenizer, manifest.max_tokens))
+        measured = {
+            name: manifest.metrics.attributes[name] for name in catalogue.ids if name in manifest.metrics.attributes
+        }
+        self.reference: Mapping[tuple[str, str], float] = {
+            (name, band): share
+            for name, m in measured.items()
+            for band, share in (
+                ("accept", m.accept),
+                ("uncertain", m.uncertain),
+                ("reject", 1 - m.accept - m.uncertain),
+            )
+        }
         self._columns = [order.index(name) for name in catalogue.ids]
         self.frames, self.sound = manifest.frames, manifest.sound
         self._session = session
         self._batch = batch
+        metrics.STUDENT_BATCH_LIMIT.set(batch)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="student")
 
     @classmethod
@@ -117,7 +132,11 @@ class Student:
 
     def score_now(self, texts: Sequence[str], seen: Sequence[Seen] | None = None) -> Scores:
         """Do the same in this thread."""
+        started = time.perf_counter()
         scores = score_texts(self._session, self._tokens, texts, self._batch, seen)
+        metrics.STUDENT_SECONDS.observe(time.perf_counter() - started)
+        metrics.STUDENT_TEXTS.inc(len(texts))
+        metrics.STUDENT_BATCHES.inc(-(-len(texts) // self._batch))
         probability, embedding = scores.probability[:, self._columns], scores.embedding
         if not (np.isfinite(probability).all() and np.isfinite(embedding).all()):
             raise BundleError(f"student {self.version.name} {self.version.version} gave NaN or infinity; distil again")
@@ -218,6 +237,7 @@ def open_session(bundle: OnnxFile, provider: Provider) -> "InferenceSession":
         session = ort.InferenceSession(bundle.model, options, providers=[wanted])
     except Exception as error:  # pybind classes of ONNX Runtime share no other base
         raise BundleError(f"{bundle.path}: ONNX Runtime can't run the model on {provider}: {error}") from error
+    metrics.STUDENT_PROVIDER.labels(provider, session.get_providers()[0]).set(1)
     if wanted not in session.get_providers():
         raise BundleError(
             f"{bundle.path}: asked for {wanted}, ONNX Runtime gave {', '.join(session.get_providers())}; check driver"

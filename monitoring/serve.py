@@ -41,9 +41,18 @@ class HttpServer:
     """
 
     def __init__(
-        self, host: str, port: int, routes: Mapping[str, Route], token: str = "", *, life_s: float = _LIFE_S
+        self,
+        host: str,
+        port: int,
+        routes: Mapping[str, Route],
+        token: str = "",
+        *,
+        public: Mapping[str, Route] | None = None,
+        life_s: float = _LIFE_S,
     ) -> None:
         """Listen on `host` (port 0 picks a free one); with a token, answer only who sends it as a bearer.
+
+        What is `public` is answered to everybody.
 
         `routes` are by method and path: "GET /metrics", "GET /sessions/{session_id}/candidates". `life_s` bounds each
         connection.
@@ -53,7 +62,8 @@ class HttpServer:
 
         """
         self._host = host
-        self._routes = dict(routes)
+        self._public = dict(public or {})
+        self._routes = {**routes, **self._public}
         self._token = token.encode()
         self._life_s = life_s
         self._started: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
@@ -93,7 +103,7 @@ class HttpServer:
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if not self._allowed(request):
+        if not self._allowed(request) and not _find(self._public, request.rel_url.raw_path):
             return web.Response(status=401, text="give the token\n", headers={"WWW-Authenticate": "Bearer"})
         found = _find(self._routes, request.rel_url.raw_path)
         if not found:

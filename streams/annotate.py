@@ -11,6 +11,7 @@ from schemas.annotation import Annotation, Media, MediaRequest
 from schemas.events import VideoUpload
 from schemas.wire import encode, encode_with
 from streams.clock import now_ms
+from streams.decisions import count_decisions
 from streams.record import Effects, Message, Record
 from streams.stage import Item, Stage
 from streams.students import LiveStudent
@@ -32,6 +33,7 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
     """
 
     name = "annotate"
+    freshness = metrics.UPLOAD_TO_ANNOTATED
     looks_back = False
 
     def __init__(
@@ -116,8 +118,13 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
             for status, count in (("removed", len(removed)), ("provisional", provisional), ("final", final)):
                 if count:
                     metrics.ANNOTATED.labels("student", status).inc(count)
+            count_decisions(student, scores.probability)
 
-        return Effects(messages=annotations + requests + looks, confirm=confirm)
+        return Effects(
+            messages=annotations + requests + looks,
+            visible_ms=[record.timestamp_ms for record, _ in uploads],
+            confirm=confirm,
+        )
 
     async def close(self) -> None:
         """Free the student."""

@@ -33,6 +33,14 @@ class Rows(NamedTuple):
     removed: int
 
 
+class Size(NamedTuple):
+    """How large a table is on disk; every merge adds a fragment, every compaction takes most away."""
+
+    fragments: int
+    rows: int
+    bytes: int
+
+
 class AttributeTable:
     """One row per video, removed ones included. Synchronous; use it from one thread.
 
@@ -48,6 +56,7 @@ class AttributeTable:
         self._calls = StoreCalls(database.uri, database.deadline_s)
         self._cleaned_up = float("-inf")
         self._schema = attribute_schema(catalogue, dim)
+        self.written_version = 0  # by the last upsert
         self.name = name
         self.catalogue = catalogue
         self.dim = dim
@@ -120,6 +129,7 @@ class AttributeTable:
             )
 
         merged = self._calls.run("write", merge)
+        self.written_version = merged.version
         return merged.num_inserted_rows + merged.num_updated_rows
 
     def ask(self, question: Callable[[Table], T]) -> T:
@@ -152,15 +162,15 @@ class AttributeTable:
 
         self._calls.run("compact", compact)
 
-    def fragments(self) -> int:
-        """Return the number of fragments.
+    def size(self) -> Size:
+        """Return how large the newest version is.
 
         Raises:
             StoreUnavailable: the table can't be read.
 
         """
         stats: Any = self._calls.run("read", self._table.stats)  # a dict, whatever its annotation says
-        return stats["fragment_stats"]["num_fragments"]
+        return Size(stats["fragment_stats"]["num_fragments"], stats["num_rows"], stats["total_bytes"])
 
     def rows(self) -> Rows:
         """Count rows, distinct videos and removed videos.

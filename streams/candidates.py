@@ -200,6 +200,7 @@ class SessionStage(Stage[WatchEvent]):
 
     def _confirm(self, run: _Run, values: dict[tuple[int, str], bytes]) -> None:
         removed: Counter[str] = Counter()
+        lanes: Counter[tuple[str, bool]] = Counter()
         for (number, user_id), value in values.items():
             self._states.put(number, user_id, run.states[number, user_id].applied, value)
         self._learner.confirm(run.noted)
@@ -208,8 +209,11 @@ class SessionStage(Stage[WatchEvent]):
             self.latest.put(made.session_id, message.value or b"", partitions[made.user_id])
             metrics.CANDIDATE_LISTS.labels(made.fallback).inc()
             removed.update(made.removed)
+            lanes.update((candidate.lane, candidate.uncertain) for candidate in made.candidates)
         for reason, count in removed.items():
             metrics.CANDIDATES_REMOVED.labels(reason).inc(count)
+        for (lane, uncertain), count in lanes.items():
+            metrics.CANDIDATES.labels(lane, "uncertain" if uncertain else "certain").inc(count)
 
     async def _in_thread(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, partial(work, *args, **kwargs))

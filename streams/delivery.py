@@ -2,10 +2,14 @@
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from monitoring import metrics
 from schemas.errors import ConfigurationError, InvalidRecord, Unavailable
@@ -66,8 +70,9 @@ class Delivery:
         processed, no two runs' effects are under way at once, and they become durable in order. After a failure, which
         is raised here too, nothing more can begin.
         """
+        taken_s = self._take(records)
         if self._stage.looks_back:
-            self._last = asyncio.ensure_future(self.deliver(records))
+            self._last = asyncio.ensure_future(self._whole(records, None, taken_s))
             await self._last
             return self._last
         effects = asyncio.ensure_future(self._stage.run(records))
@@ -78,7 +83,7 @@ class Delivery:
         except BaseException:
             effects.cancel()
             raise
-        self._last = asyncio.ensure_future(self.deliver(records, effects))
+        self._last = asyncio.ensure_future(self._whole(records, effects, taken_s))
         return self._last
 
     def cancel(self) -> None:
@@ -86,11 +91,22 @@ class Delivery:
         if self._last is not None:
             self._last.cancel()
 
-    async def deliver(self, records: Sequence[Record], effects: Awaitable[Effects] | None = None) -> None:
-        """Return when every effect of `records` (one topic, oldest first, not empty) is durable.
+    async def deliver(self, records: Sequence[Record]) -> None:
+        """Return when every effect of `records` (one topic, oldest first, not empty) is durable."""
+        await self._whole(records, None, self._take(records))
 
-        `effects` are what the stage makes of them at the first try, where that has begun already.
-        """
+    def _take(self, records: Sequence[Record]) -> float:
+        """Note how long the records have waited; return when that was, in seconds of the performance counter."""
+        times_ms = [record.timestamp_ms for record in records]
+        metrics.QUEUE_WAIT.observe_all(_seconds_since(times_ms, now_ms()), self._stage.name)
+        return time.perf_counter()
+
+    async def _whole(self, records: Sequence[Record], effects: Awaitable[Effects] | None, taken_s: float) -> None:
+        await self._deliver(records, effects)
+        metrics.RUN_SECONDS.labels(self._stage.name).observe(time.perf_counter() - taken_s)
+
+    async def _deliver(self, records: Sequence[Record], effects: Awaitable[Effects] | None = None) -> None:
+        """Do so; `effects` are what the stage makes of them at the first try, where that has begun already."""
         first = [effects] if effects is not None else []
         try:
             await self._persist(lambda: first.pop() if first else self._stage.run(records), records)
@@ -99,8 +115,8 @@ class Delivery:
         except Exception as error:
             if len(records) > 1:
                 middle = len(records) // 2
-                await self.deliver(records[:middle])
-                await self.deliver(records[middle:])
+                await self._deliver(records[:middle])
+                await self._deliver(records[middle:])
                 return
             await self._give_up(records[0], InvalidRecord("failed", f"{type(error).__name__}: {error}"))
 
@@ -145,10 +161,8 @@ class Delivery:
         effects.confirm()
         for _, error in effects.refused:
             metrics.DEAD_LETTERED.labels(self._stage.name, error.kind).inc()
-        if self._stage.freshness is not None:
-            now = now_ms()
-            for received_ms in effects.visible_ms:
-                self._stage.freshness.observe(max(now - received_ms, 0) / 1000)
+        if self._stage.freshness is not None and effects.visible_ms:
+            self._stage.freshness.observe_all(_seconds_since(effects.visible_ms, now_ms()))
 
     async def _wait(self, error: Exception, failures: int, first: Record, *, traceback: bool) -> None:
         delay = self._backoff.delay(failures)
@@ -159,6 +173,11 @@ class Delivery:
             exc_info=error if traceback else None,
         )  # fmt: skip
         await asyncio.sleep(delay)
+
+
+def _seconds_since(times_ms: Sequence[int], now: int) -> NDArray[np.float64]:
+    """Return the age of each time, 0 where another machine's clock is ahead."""
+    return np.maximum(now - np.asarray(times_ms), 0) / 1000
 
 
 async def _ready(effects: Effects) -> Effects:

@@ -13,6 +13,7 @@ from schemas.errors import InvalidRecord
 from schemas.events import VideoUpload
 from schemas.wire import Decoder, encode
 from streams.clock import now_ms
+from streams.decisions import count_verdicts
 from streams.record import Effects, Message, Record
 from streams.review_gain import ExpectedGain
 from streams.stage import Item, Stage, record_key
@@ -26,6 +27,7 @@ class ReviewStage(Stage[ReviewRequest]):
     """
 
     name = "review"
+    freshness = metrics.UPLOAD_TO_REVIEWED
 
     def __init__(self, annotator: Annotator, catalogue: Catalogue, *, annotations: str, dead_letters: str) -> None:
         super().__init__(dead_letters)
@@ -67,10 +69,12 @@ class ReviewStage(Stage[ReviewRequest]):
         def confirm() -> None:
             for annotation in reviewed:
                 metrics.ANNOTATED.labels(annotation.source, annotation.status).inc()
+            count_verdicts(zip((request.attributes for request in requests), reviewed, strict=True))
             self._gain.saw(request.annotation.attributes for request in requests)
 
         messages = [Message(self._annotations, one.video_id.encode(), encode(one)) for one in reviewed]
-        return Effects(messages=messages, confirm=confirm)
+        final = [annotation.received_at_ms for annotation in reviewed if annotation.status == "final"]
+        return Effects(messages=messages, visible_ms=final, confirm=confirm)
 
     def _question(self, request: ReviewRequest) -> Question:
         scores = {name: request.annotation.attributes[name] for name in request.attributes}

@@ -1,9 +1,11 @@
 """The writer of one shard: merges and compactions in a thread of its own."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from monitoring import metrics
 from schemas.annotation import Annotation
 from schemas.table import to_table
 from streams.attribute_table import AttributeTable
@@ -19,7 +21,7 @@ class ShardWriter:
         self._merges = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=table.name)
         self._compaction: asyncio.Future[None] | None = None
-        self.fragments = 0
+        metrics.STORE_COMPACTION_SECONDS.labels(table.name)  # its rate begins with the first one
 
     async def write(self, annotations: Sequence[Annotation]) -> int:
         """Upsert; the rows are durable when this returns. Return how many changed.
@@ -31,11 +33,11 @@ class ShardWriter:
         """
         await self._compacted()
         loop = asyncio.get_running_loop()
-        changed, self.fragments = await loop.run_in_executor(self._thread, self._upsert, annotations)
+        changed = await loop.run_in_executor(self._thread, self._upsert, annotations)
         self._merges += 1
         if self._merges % self._compact_every == 0:
             # Nobody waits for it but the next write, so this run's offsets are committed meanwhile.
-            self._compaction = loop.run_in_executor(self._thread, self._table.compact)
+            self._compaction = loop.run_in_executor(self._thread, self._compact)
         return changed
 
     async def close(self) -> None:
@@ -50,10 +52,22 @@ class ShardWriter:
         finally:
             self._thread.shutdown()
 
-    def _upsert(self, annotations: Sequence[Annotation]) -> tuple[int, int]:
+    def _upsert(self, annotations: Sequence[Annotation]) -> int:
         table = self._table
+        started = time.perf_counter()
         changed = table.upsert(to_table(annotations, table.catalogue, table.dim, now_ms()))
-        return changed, table.fragments()
+        metrics.STORE_MERGE_SECONDS.labels(table.name).observe(time.perf_counter() - started)
+        size = table.size()
+        metrics.STORE_FRAGMENTS.labels(table.name).set(size.fragments)
+        metrics.STORE_VERSION.labels(table.name).set(table.written_version)
+        metrics.STORE_TABLE_ROWS.labels(table.name).set(size.rows)
+        metrics.STORE_TABLE_BYTES.labels(table.name).set(size.bytes)
+        return changed
+
+    def _compact(self) -> None:
+        started = time.perf_counter()
+        self._table.compact()
+        metrics.STORE_COMPACTION_SECONDS.labels(self._table.name).observe(time.perf_counter() - started)
 
     async def _compacted(self) -> None:
         compaction, self._compaction = self._compaction, None

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Generic, NamedTuple, TypeVar
 
-from prometheus_client import Histogram
-
 from monitoring import metrics
+from monitoring.item_histogram import ItemHistogram
 from schemas.errors import InvalidRecord
 from streams.dead_letter import dead_letter
 from streams.record import Effects, Message, Record
@@ -33,7 +32,7 @@ class Stage(ABC, Generic[T]):
     """
 
     name: ClassVar[str]
-    freshness: ClassVar[Histogram | None] = None
+    freshness: ClassVar[ItemHistogram | None] = None
     looks_back: ClassVar[bool] = True
     """Whether `process` needs what the effects of earlier runs changed; if not, a run may be processed before that."""
 

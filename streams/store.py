@@ -55,7 +55,6 @@ class StoreStage(Stage[Annotation]):
             if isinstance(written, BaseException):
                 raise written
             metrics.STORED_ROWS.inc(written)
-        metrics.STORE_FRAGMENTS.set(sum(writer.fragments for writer in self._writers.values()))
         return Effects(visible_ms=[item.event.received_at_ms for item in items if item.event.first])
 
     async def close(self) -> None:

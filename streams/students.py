@@ -10,6 +10,7 @@ from models.registry import Registry, fingerprint
 from models.student import Scores, Student
 from models.successor import check_space, warm_up
 from monitoring import metrics
+from streams.decisions import note_student
 from streams.shadow import Shadow
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class LiveStudent:
         self._student = student
         self._shadow: Shadow | None = None
         metrics.STUDENT_VERSION.labels("serving").set(student.version.version)
+        note_student(student)
 
     @property
     def current(self) -> Student:
@@ -51,6 +53,7 @@ class LiveStudent:
         """Let `student` serve from the next run on; close the other one when it has answered."""
         old, self._student = self._student, student
         metrics.STUDENT_VERSION.labels("serving").set(student.version.version)
+        note_student(student)
         await asyncio.to_thread(old.close)
 
     async def compare(self, shadow: Shadow | None) -> None:

@@ -60,6 +60,7 @@ def stage_app(
     app.transport = RunTransport(app.conf.broker_consumer, app, loop=app.loop)
     source = app.topic(topic, key_serializer="raw", value_serializer="raw")
 
+    metrics.RUN_LIMIT.labels(stage.name).set(settings.run_limit(role))
     app.agent(source, name=role, concurrency=1)(_delivering(app, stage, delivery))
 
     def numbers(partitions: Iterable[TP]) -> list[int]:

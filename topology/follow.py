@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
+from monitoring import metrics
 from schemas.annotation import Annotation
 from schemas.errors import BrokerUnavailable, InvalidRecord
 from schemas.wire import Decoder
@@ -16,6 +18,7 @@ from topology.topics import ANNOTATIONS
 
 log = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
+_MOST = 2_000
 Sink = Callable[[Sequence[Annotation]], Awaitable[None]]
 
 
@@ -61,18 +64,22 @@ class AnnotationFollower:
         try:
             self._consumer.assign(self._from)
             while not self._stopping.is_set():
-                annotations = self._poll()
+                annotations, as_of_s = self._poll()
                 if annotations:
                     asyncio.run_coroutine_threadsafe(_call(sink, annotations), loop).result()
+                metrics.SNAPSHOT_AS_OF.set(as_of_s)
         except BaseException as error:
             if not self._stopping.is_set():
                 loop.call_soon_threadsafe(on_failure, error)
         finally:
             self._consumer.close()
 
-    def _poll(self) -> list[Annotation]:
+    def _poll(self) -> tuple[list[Annotation], float]:
+        """Return what came, and up to when (epoch seconds) that is all there is."""
         annotations: list[Annotation] = []
-        for message in self._consumer.consume(2_000, timeout=0.02):
+        now, messages = time.time(), self._consumer.consume(_MOST, timeout=0.02)
+        as_of_s = min(now, messages[-1].timestamp()[1] / 1000) if len(messages) == _MOST else now
+        for message in messages:
             error = message.error()
             if error is not None:
                 log.warning("annotations: %s", error.str())
@@ -87,7 +94,7 @@ class AnnotationFollower:
             except InvalidRecord as invalid:
                 # The store role files it as a dead letter; here it is only no candidate.
                 log.warning("annotations/%s@%s: %s", message.partition(), message.offset(), invalid)
-        return annotations
+        return annotations, as_of_s
 
     def close(self) -> None:
         """Stop following."""

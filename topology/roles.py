@@ -13,8 +13,9 @@ from models.bundle import default_bundle, load_manifest
 from models.local import LocalAnnotator
 from models.registry import Registry
 from models.student import Student
+from monitoring import metrics
 from schemas.attributes import Catalogue, load_catalogue
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, StoreUnavailable
 from streams.annotate import AnnotateStage
 from streams.attribute_store import AttributeStore
 from streams.candidates import SessionStage
@@ -24,6 +25,7 @@ from streams.media import MediaStage
 from streams.retrieve import RetrievalSettings
 from streams.review import ReviewStage
 from streams.serving import LatestLists
+from streams.shards import table_names
 from streams.snapshot import Snapshot
 from streams.store import StoreStage
 from streams.students import LiveStudent, RegistryFollower
@@ -53,6 +55,7 @@ from topology.topics import (
 from topology.worker import RoleApp
 
 _DAY_MS = 86_400_000
+_REACH_S = 5.0
 
 
 def bundle_path(settings: Settings) -> Path:
@@ -97,6 +100,7 @@ def build(settings: Settings, role: Role) -> RoleApp:
         Unavailable: broker or store don't answer.
 
     """
+    metrics.WORKER.labels(role).set(1)
     return _BUILDERS[role](settings, load_catalogue(settings.catalogue_path), ConfirmedProducer(settings))
 
 
@@ -169,11 +173,12 @@ def _review(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduce
 
 def _store(settings: Settings, catalogue: Catalogue, producer: ConfirmedProducer) -> RoleApp:
     check_divides(settings)
-    stage = StoreStage(open_table(settings, catalogue), settings.topic(DEAD_LETTERS))
+    table = open_table(settings, catalogue)
+    stage = StoreStage(table, settings.topic(DEAD_LETTERS))
     app = stage_app(settings, "store", settings.topic(ANNOTATIONS), stage, Delivery(stage, producer.produce))
     assign_whole_shards(app, settings.store_shards)
 
-    return RoleApp(app, _closing(producer, stage.close))
+    return RoleApp(app, _closing(producer, stage.close), reach_store=_reach(settings))
 
 
 def _session(settings: Settings, catalogue: Catalogue, producer: ConfirmedProducer) -> RoleApp:
@@ -219,6 +224,7 @@ def _session(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduc
         _closing(producer, stop_following, endpoint.close, stage.close),
         start=lambda crash: follower.start(stage.follow, crash),
         routes=endpoint.routes,
+        reach_store=_reach(settings),
     )
 
 
@@ -231,6 +237,23 @@ def _videos(settings: Settings, catalogue: Catalogue, follower: AnnotationFollow
         follower.rewind()  # the store has not begun: what is not in the table lies in the topic
     snapshot.load(table.read(snapshot.columns))
     return snapshot
+
+
+def _reach(settings: Settings) -> Callable[[], None]:
+    """Return what asks, on a connection of its own and with little patience, whether the tables of now are still there.
+
+    It raises StoreUnavailable.
+    """
+    patience_s = min(settings.store_deadline_s, _REACH_S)
+    store = Database(settings.store_uri, storage_options=settings.storage_options, deadline_s=patience_s)
+    names = store.tables() & set(table_names(settings.store_shards))
+
+    def reach() -> None:
+        missing = names - store.tables()
+        if missing:
+            raise StoreUnavailable(f"no table {', '.join(sorted(missing))} at {settings.store_uri}")
+
+    return reach
 
 
 def _closing(producer: ConfirmedProducer, *steps: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

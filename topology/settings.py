@@ -141,6 +141,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     session_timeout_s: Annotated[float, Meta(ge=6, description="a worker silent for so long loses its partitions")] = (
         10.0
     )
+    stall_s: Annotated[
+        float, Meta(gt=0, description="/livez fails when records wait and nothing has moved for so long")
+    ] = 120.0
     drain_s: Annotated[float, Meta(ge=0, le=300, description="for runs in hand when a worker is told to stop")] = 10.0
     max_age_days: Annotated[float, Meta(gt=0, description="older videos are no candidates")] = 90.0
     labeler: Annotated[

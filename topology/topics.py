@@ -11,7 +11,7 @@ from confluent_kafka.cimpl import NewTopic
 from schemas.errors import BrokerUnavailable, ConfigurationError
 from topology.kafka import client_config
 from topology.refusal import check_access
-from topology.settings import Settings
+from topology.settings import Role, Settings
 
 VIDEO_UPLOADS = "video-uploads"
 WATCH_EVENTS = "watch-events"
@@ -21,6 +21,15 @@ MEDIA_REQUESTS = "media-requests"
 SESSION_CANDIDATES = "session-candidates"
 USER_STATES = "user-states"
 DEAD_LETTERS = "dead-letters"
+
+TOPIC_OF: dict[Role, str] = {
+    "annotate": VIDEO_UPLOADS,
+    "review": REVIEW_REQUESTS,
+    "store": ANNOTATIONS,
+    "session": WATCH_EVENTS,
+    "media": MEDIA_REQUESTS,
+}
+"""The topic that a role's group reads."""
 
 _TIMEOUT_S = 10.0
 # A dead letter carries its original in base64, so it may be a third larger than the largest record.

@@ -9,28 +9,35 @@ from dataclasses import dataclass, field
 
 import faust
 
-from monitoring.serve import HttpServer, Route, metrics_page
-from schemas.errors import ConfigurationError
+from monitoring.health import Health
+from monitoring.serve import Route
+from topology.http_port import open_port
 from topology.refusal import check_access
 from topology.runs import RunConsumer
 from topology.settings import Settings
+from topology.vital_signs import GROUP, STORE, VitalSigns
 
 log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _STOP_S = 15.0
 _GC_THRESHOLD = 20_000  # objects; Python looks through the youngest after every 700
+_MODELS = "models and data"
 Crash = Callable[[BaseException], None]
 
 
 @dataclass(frozen=True)
 class RoleApp:
-    """A Faust app, what to start beside it, what to close after it, and what it answers by HTTP."""
+    """A Faust app, what to start beside it, what to close after it, and what it answers by HTTP.
+
+    `reach_store` raises Unavailable while the store that it needs does not answer; it may block for seconds.
+    """
 
     app: faust.App
     close: Callable[[], Awaitable[None]]
     start: Callable[[Crash], None] = lambda _: None
     routes: Mapping[str, Route] = field(default_factory=dict[str, Route])
+    reach_store: Callable[[], None] | None = None
 
 
 def run_worker(settings: Settings, build: Callable[[], RoleApp]) -> None:
@@ -57,16 +64,8 @@ async def _run(settings: Settings, build: Callable[[], RoleApp]) -> None:
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop_once)
-    try:
-        server = HttpServer(
-            settings.http_host, settings.metrics_port, {"GET /metrics": metrics_page}, token=settings.http_token
-        )
-    except OSError as error:
-        raise ConfigurationError(
-            f"VIBESTREAM_METRICS_PORT={settings.metrics_port} on VIBESTREAM_HTTP_HOST={settings.http_host}: "
-            f"{error.strerror}; choose another, or 0 for a free one"
-        ) from error
-    log.info("metrics at http://%s:%d/metrics, broker %s", settings.http_host, server.port, settings.broker)
+    health = Health([_MODELS, GROUP])
+    server = open_port(settings, health)
     failures: list[BaseException] = []
 
     def crash(error: BaseException) -> None:
@@ -74,12 +73,16 @@ async def _run(settings: Settings, build: Callable[[], RoleApp]) -> None:
         stop.set()
 
     role = build()
+    health.set_ready(_MODELS)
+    if role.reach_store is not None:
+        health.set_ready(STORE)
     server.add(role.routes)
     # What is there now stays: to look through all of it again and again cost a fifth of annotating, in pauses of 50 ms.
     # And a run makes thousands of objects that end with it, hardly any of them in cycles.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
+    signs = VitalSigns(settings, role.app, health, role.reach_store)
     # It returns when the group has given this worker its partitions, which may take long, and so may leaving the group.
     starting = asyncio.ensure_future(role.app.start())
     try:
@@ -95,7 +98,9 @@ async def _run(settings: Settings, build: Callable[[], RoleApp]) -> None:
             await role.app.consumer.drain(settings.drain_s)
     finally:
         log.info("stopping")
+        health.set_ready(GROUP, False)
         await _end(role, failures)
+        await asyncio.to_thread(signs.close)
         server.close()
     if failures:
         raise failures[0]

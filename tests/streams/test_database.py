@@ -63,7 +63,7 @@ def test_a_store_that_is_gone_is_unavailable_in_every_call(table, tmp_path):
     upsert(table, annotation())
     rmtree(tmp_path / "attributes.lance")
 
-    for call in (lambda: upsert(table, annotation("v2")), table.compact, table.fragments, table.rows):
+    for call in (lambda: upsert(table, annotation("v2")), table.compact, table.size, table.rows):
         with pytest.raises(StoreUnavailable, match=f"{tmp_path}.*Check that"):
             call()
     with pytest.raises(StoreUnavailable):

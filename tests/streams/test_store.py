@@ -75,8 +75,8 @@ def stored(table: AttributeTable | AttributeStore) -> dict[str, str]:
     return {row["video_id"]: row["status"] for batch in table.read() for row in batch.to_pylist()}
 
 
-def sample(name: str) -> float:
-    return REGISTRY.get_sample_value(name) or 0.0
+def sample(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 async def test_annotations_become_rows_and_nothing_else(stage, table):
@@ -162,7 +162,7 @@ async def test_fragments_stay_bounded_over_many_runs(stage, table):
         await stage.run([record(annotation(f"v{i}"))])
 
     assert table.compactions == 4
-    assert table.fragments() == sample("vibestream_store_fragments") <= 6
+    assert table.size().fragments == sample("vibestream_store_fragments", table="attributes") <= 6
     assert table.rows().videos == 23
 
 
@@ -198,7 +198,7 @@ async def test_a_run_is_spread_over_the_shards_and_its_replay_changes_nothing(tm
     assert store.rows() == (30, 30, 0)
     assert min(table.rows().rows for table in store.tables.values()) > 0
     assert sample("vibestream_stored_rows_total") - before == 30
-    assert sample("vibestream_store_fragments") == 3
+    assert sum(sample("vibestream_store_fragments", table=table.name) for table in store.tables.values()) == 3
 
 
 async def test_a_run_whose_one_shard_is_lost_is_unavailable_and_goes_through_when_it_is_back(tmp_path):

@@ -16,11 +16,11 @@ def test_compaction_bounds_the_fragments_of_many_small_merges(table):
     most = 0
     for i in range(200):
         upsert(table, annotation(f"v{i}"), annotation(f"v{i // 2}", at=T0 + i))
-        most = max(most, table.fragments())
+        most = max(most, table.size().fragments)
         if i % 20 == 19:
             table.compact()
 
-    assert table.fragments() <= 2
+    assert table.size().fragments <= 2
     assert 10 < most <= 22
     assert table.rows() == (200, 200, 0)
 

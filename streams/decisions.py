@@ -1,0 +1,56 @@
+"""What the student and the LLM decide, in numbers: how often it asks, how often they disagree, how it drifts."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.student import Student
+from monitoring import metrics
+from schemas.annotation import Annotation
+
+
+def note_student(student: Student) -> None:
+    """Say what the student that serves now is held against."""
+    for attribute in student.ids:
+        metrics.CERTIFIED.labels(attribute).set(attribute in student.certified)
+    for (attribute, band), share in student.reference.items():
+        metrics.BAND_REFERENCE.labels(attribute, band).set(share)
+
+
+def count_decisions(student: Student, probability: NDArray[np.float32]) -> None:
+    """Count the bands of scores [videos, attributes], in the student's order."""
+    lo = np.array([student.bands[attribute].lo for attribute in student.ids])
+    hi = np.array([student.bands[attribute].hi for attribute in student.ids])
+    accepted, rejected = (probability >= hi).sum(0), (probability < lo).sum(0)
+    counts = {"accept": accepted, "reject": rejected, "uncertain": len(probability) - accepted - rejected}
+    for band, numbers in counts.items():
+        for attribute, number in zip(student.ids, numbers.tolist(), strict=True):
+            if number:
+                metrics.DECISIONS.labels(attribute, band).inc(number)
+
+
+def count_verdicts(reviewed: Iterable[tuple[Sequence[str], Annotation]]) -> None:
+    """Count what the LLM made of the attributes that it was asked about, for each annotation that it answered."""
+    verdicts, present = Counter[tuple[str, str]](), Counter[str]()
+    predicted: defaultdict[str, float] = defaultdict(float)
+    unguaranteed = 0
+    for attributes, annotation in reviewed:
+        unguaranteed += annotation.guarantee is False
+        for attribute in attributes:
+            score = annotation.attributes[attribute]
+            if score.source != "llm":
+                continue
+            if score.label is None:
+                verdicts[attribute, "unclear"] += 1
+                continue
+            verdicts[attribute, "agreed" if score.label == (score.p >= 0.5) else "overturned"] += 1
+            present[attribute] += score.label
+            predicted[attribute] += score.p
+    for labels, count in verdicts.items():
+        metrics.VERDICTS.labels(*labels).inc(count)
+    for attribute, expected in predicted.items():
+        metrics.VERDICTS_PRESENT.labels(attribute).inc(present[attribute])
+        metrics.VERDICTS_PREDICTED.labels(attribute).inc(expected)
+    metrics.UNGUARANTEED.inc(unguaranteed)
