@@ -29,7 +29,7 @@ class Costs:
     annotate_us: float = 50.0  # CPU of the annotate worker per upload, nano student
     broker_us: float = 8.0  # of the embedded broker per upload, annotations read once
     merge_ms: float = 18.0  # of a merge into an empty table
-    row_us: float = 30.0  # per annotation: fetch, decode, table, its part of a merge
+    row_us: float = 38.0  # per annotation: fetch, decode, table, its part of a merge
     scan_ms: float = 140.0  # per merge, for each million rows in the shard
     compaction: float = 1.08  # on top of merges: one compaction in 50 of them
     watch_ms: float = 2.6  # CPU of a session worker per watch
