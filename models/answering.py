@@ -100,7 +100,7 @@ async def ask_llm(annotator: Annotator, truth: Truth, uploads: Sequence[VideoUpl
         usd_per_1000=round(1000 * usd / max(videos, 1), 4) if usd else None,
     )
     system = f"{version.model}, prompt {version.prompt} {version.prompt_version} ({version.prompt_hash})"
-    return Answers(system, label, np.full(label.shape, np.nan), effort)
+    return Answers(system, label, np.full(label.shape, np.nan), effort, version)
 
 
 def _note(row: NDArray[np.int8], attributes: Sequence[str], outcome: Outcome) -> None:

@@ -1,15 +1,18 @@
-"""Answers of any annotator, in a CSV file: video, attribute, label, and p, latency_ms and usd where known.
+"""Answers of any annotator, in a CSV file: video, attribute, label, and p, latency_ms, usd and annotator where known.
 
 `label` is 1, 0, or -1 for an abstention; `latency_ms` and `usd` are the video's, whichever of its rows they stand in.
+`annotator` is an LLM with its prompt, as JSON, the same in every row.
 """
 
 import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from models.evaluation import Answers, Effort, Truth
+from schemas.annotation import AnnotatorVersion
 from schemas.errors import ConfigurationError
 
 REQUIRED = ("video", "attribute", "label")
@@ -29,6 +32,7 @@ def read_answers_file(path: Path, truth: Truth) -> Answers:
     label = np.full(truth.label.shape, -1, np.int8)
     probability = np.full(truth.label.shape, np.nan)
     seen = np.zeros(truth.label.shape, np.bool_)
+    annotators: set[str] = set()
     latencies: dict[int, float] = {}
     usd: dict[int, float] = {}
     try:
@@ -47,6 +51,7 @@ def read_answers_file(path: Path, truth: Truth) -> Answers:
                     raise ConfigurationError(f"{where}: {row['video']}, {row['attribute']} is there twice; keep one")
                 seen[i, a], label[i, a] = True, answer
                 probability[i, a] = np.nan if p is None else p
+                annotators.add((row.get("annotator") or "").strip())
                 for name, values in (("latency_ms", latencies), ("usd", usd)):
                     value = _number(row, name, where)
                     if value is not None:
@@ -57,12 +62,14 @@ def read_answers_file(path: Path, truth: Truth) -> Answers:
         raise ConfigurationError(
             f"{path} answers nothing that {truth.source} asks; its videos are {', '.join(truth.videos[:3])}, ..."
         )
+    if len(annotators) > 1:
+        raise ConfigurationError(f"{path} mixes annotators: {', '.join(sorted(annotators))}; give one file for each")
     effort = Effort(
         videos=int(seen.any(axis=1).sum()),
         latency_p95_ms=round(float(np.quantile(list(latencies.values()), 0.95)), 3) if latencies else None,
         usd_per_1000=round(1000 * sum(usd.values()) / len(usd), 4) if usd else None,
     )
-    return Answers(path.stem, label, probability, effort)
+    return Answers(path.stem, label, probability, effort, _annotator(annotators.pop(), path))
 
 
 def write_answers_file(path: Path, truth: Truth, answers: Answers) -> None:
@@ -73,10 +80,11 @@ def write_answers_file(path: Path, truth: Truth, answers: Answers) -> None:
 
     """
     p95, cost = answers.effort.latency_p95_ms, answers.effort.usd_per_1000
+    annotator = msgspec.json.encode(answers.annotator).decode() if answers.annotator else ""
     try:
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow([*REQUIRED, "p", "latency_ms", "usd"])
+            writer.writerow([*REQUIRED, "p", "latency_ms", "usd", "annotator"])
             for i, a in zip(*np.nonzero(truth.label >= 0), strict=True):
                 p = answers.probability[i, a]
                 writer.writerow(
@@ -87,10 +95,18 @@ def write_answers_file(path: Path, truth: Truth, answers: Answers) -> None:
                         "" if np.isnan(p) else f"{p:.6g}",
                         "" if p95 is None else p95,
                         "" if cost is None else cost / 1000,
+                        annotator,
                     ]
                 )
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}; choose a file that can be written") from error
+
+
+def _annotator(text: str, path: Path) -> AnnotatorVersion | None:
+    try:
+        return msgspec.json.decode(text, type=AnnotatorVersion) if text else None
+    except msgspec.MsgspecError as error:
+        raise ConfigurationError(f"{path}: annotator {text!r}: {error}; leave the column empty") from error
 
 
 def _answer(row: Mapping[str, str | None], where: str) -> int:

@@ -1,4 +1,4 @@
-"""A student bundle: <name>/<version>/{model.onnx, tokenizer.json, manifest.json}, checked before use.
+"""A student bundle: <name>/<version>/{model.onnx, tokenizer.json, learned.bin, manifest.json}, checked before use.
 
 The model takes `ids` and `mask`, int64 [n, tokens], and returns `probability`, float32 [n, attributes], calibrated, and
 `vector`, float32 [n, dim], L2-normalised. (An output named `embedding` collides with an operator's value name in ONNX.)
@@ -12,11 +12,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from schemas.annotation import AnnotatorVersion
 from schemas.attributes import AttributeId, Catalogue
 from schemas.errors import BundleError
 from schemas.fields import Id, Probability
 
-MODEL, TOKENIZER, MANIFEST = "model.onnx", "tokenizer.json", "manifest.json"
+MODEL, TOKENIZER, LEARNED, MANIFEST = "model.onnx", "tokenizer.json", "learned.bin", "manifest.json"
 MAX_FILE_BYTES = 512 * 2**20
 _EXTERNAL_DATA = b"\x0a\x08location"
 """How protobuf writes the key of an ONNX tensor that lies in another file."""
@@ -45,8 +46,8 @@ class BundleAttribute(Struct, frozen=True):
 class Training(Struct, frozen=True):
     """Where the student comes from.
 
-    `rows` were learned; calibration, thresholds and bands come from `heldout_rows`, which are all rows where each was
-    scored by a fit that had not seen it.
+    `rows` were learned; calibration, thresholds and bands come from `heldout_rows`, each scored by a fit that had not
+    seen it: all rows, or, on the trunk of another bundle (`space`, its name and version), those that the trunk had not.
     """
 
     data: str
@@ -54,6 +55,7 @@ class Training(Struct, frozen=True):
     rows: Count
     heldout_rows: Count
     seed: int
+    space: str | None = None
 
 
 class Proof(Struct, frozen=True):
@@ -74,7 +76,8 @@ class Certificate(Struct, frozen=True):
 
     For each attribute by itself the chance is at most `delta` that a band is called certified and misses its targets.
     `pilot_texts`, others, only said which bands to try. `answers` says where the LLM's come from: a certificate is
-    worth nothing for an LLM that is worse.
+    worth nothing for an LLM that is worse. `annotator` is who gave them; None where they don't say, or were drawn by
+    stated rates.
     """
 
     delta: float
@@ -82,6 +85,7 @@ class Certificate(Struct, frozen=True):
     pilot_texts: Count
     answers: str
     attributes: dict[str, Proof]
+    annotator: AnnotatorVersion | None = None
 
 
 class AttributeMetrics(Struct, frozen=True):
@@ -194,8 +198,10 @@ def load_manifest(path: Path) -> Manifest:
         manifest = msgspec.json.decode(_read(manifest_path), type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BundleError(f"{manifest_path}: {error}; copy the bundle again, or rebuild it") from error
-    if set(manifest.files) != {MODEL, TOKENIZER}:
-        raise BundleError(f"{manifest_path}: files are {sorted(manifest.files)}, expected {MODEL} and {TOKENIZER}")
+    if set(manifest.files) | {LEARNED} != {MODEL, TOKENIZER, LEARNED}:
+        raise BundleError(
+            f"{manifest_path}: files are {sorted(manifest.files)}, expected {MODEL}, {TOKENIZER}, {LEARNED}"
+        )
     inverted = [a.id for a in manifest.attributes if a.lo > a.hi]
     if inverted:
         raise BundleError(f"{manifest_path}: lo is above hi for {', '.join(inverted)}; rebuild the bundle")
@@ -215,6 +221,19 @@ def load_bundle(path: Path) -> Bundle:
     if _EXTERNAL_DATA in model:
         raise BundleError(f"{path / MODEL} keeps tensors in other files, expected one file; save it without them")
     return Bundle(path, manifest, model, tokenizer)
+
+
+def load_learned(path: Path) -> bytes:
+    """Read and verify what the bundle in folder `path` tells about the texts that its trunk has learned.
+
+    Raises:
+        BundleError: it is missing or not what the manifest's checksum says.
+
+    """
+    manifest = load_manifest(path)
+    if LEARNED not in manifest.files:
+        raise BundleError(f"{path} has no {LEARNED}, so that nobody can tell what it was distilled on; distil it again")
+    return _verified(path / LEARNED, manifest.files[LEARNED])
 
 
 def _verified(path: Path, expected: str) -> bytes:

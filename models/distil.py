@@ -1,6 +1,6 @@
 """Distils a student from labelled texts into a bundle; needs the extra `train`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.bundle import MANIFEST, MODEL, TOKENIZER, BundleAttribute, Golden, Manifest, Training
+from models.bundle import LEARNED, MANIFEST, MODEL, TOKENIZER, BundleAttribute, Golden, Manifest, Training
 from models.calibration import Floats, calibrated, fit_platt, thresholds, trusted
 from models.distil_bands import Trial, choose_bands, prove, untried
 from models.distil_card import CARD, model_card
 from models.distil_formats import Source
 from models.distil_metrics import measure, measure_heldout
 from models.distil_rows import Rows
+from models.learned import Prints, packed
 from models.seen import Seen
 from models.student import Scores, score_texts
 from models.tokens import Tokens
@@ -53,6 +54,16 @@ class Fitted(Protocol):
     @property
     def trained(self) -> int:
         """Rows learned."""
+        ...
+
+    @property
+    def learned(self) -> Prints:
+        """Texts that the layers below the vector have learned."""
+        ...
+
+    @property
+    def space(self) -> str | None:
+        """The bundle whose trunk it has, if it is not its own."""
         ...
 
     @property
@@ -113,7 +124,8 @@ def distil(
     platt = fit_platt(fitted.logits, heldout.q, trusted(heldout))
     p = calibrated(fitted.logits, platt)
     threshold = thresholds(p, heldout)
-    model, tokens = fitted.graph(platt), fitted.tokenizer.to_str().encode()
+    model = fitted.graph(platt)
+    files = {MODEL: model, TOKENIZER: fitted.tokenizer.to_str().encode(), LEARNED: packed(fitted.learned)}
     point, certificate = choose_bands(p, heldout, catalogue), None
     if trial:
         chosen, certificate = prove(
@@ -131,7 +143,7 @@ def distil(
     manifest = Manifest(
         name=title.name,
         version=title.version,
-        files={MODEL: sha256(model).hexdigest(), TOKENIZER: sha256(tokens).hexdigest()},
+        files={name: sha256(content).hexdigest() for name, content in files.items()},
         attributes=tuple(
             BundleAttribute(
                 id=attribute.id,
@@ -156,6 +168,7 @@ def distil(
             rows=fitted.trained,
             heldout_rows=len(heldout.texts),
             seed=title.seed,
+            space=fitted.space,
         ),
         metrics=metrics,
         golden=Golden(
@@ -168,7 +181,7 @@ def distil(
         frames=rows.media.made.frames if rows.media else None,
         sound=rows.media.made.sound if rows.media else None,
     )
-    _write(path, manifest, model, tokens)
+    _write(path, manifest, files)
     return path
 
 
@@ -226,12 +239,12 @@ def summary(manifest: Manifest) -> str:
     )
 
 
-def _write(path: Path, manifest: Manifest, model: bytes, tokens: bytes) -> None:
+def _write(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
     """Write all files into a folder beside `path`, then rename it: a bundle is there whole or not at all."""
     draft = path.with_name(f".{path.name}.draft")
     draft.mkdir(parents=True, exist_ok=True)
-    (draft / MODEL).write_bytes(model)
-    (draft / TOKENIZER).write_bytes(tokens)
+    for name, content in files.items():
+        (draft / name).write_bytes(content)
     (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
     (draft / CARD).write_text(model_card(manifest), encoding="utf-8")
     draft.rename(path)

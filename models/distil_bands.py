@@ -17,6 +17,8 @@ from models.cascade import BandLimits, cheapest_band
 from models.certify import DELTA, Calibration, CertifiedBand, Labels, certify, draw_answers
 from models.distil_rows import Rows
 from models.evaluation import Truth
+from models.learned import Prints, among
+from schemas.annotation import AnnotatorVersion
 from schemas.attributes import Attribute, Catalogue
 from schemas.errors import ConfigurationError
 
@@ -33,7 +35,7 @@ class Trial:
 
     `proof` are texts with labels by people; `pilot`, others, only say which bands to try. `teacher` are the LLM's rates
     by attribute, known from elsewhere than `proof`. `answers` [n, A] are what it said of `proof` (1: yes; _NOT_ASKED),
-    None: they are drawn by those rates. `source` says in words where they come from.
+    None: they are drawn by those rates. `source` says in words where they come from, `annotator` who gave them.
     """
 
     pilot: Rows
@@ -41,6 +43,7 @@ class Trial:
     teacher: Sequence[Rates]
     answers: Labels | None
     source: str
+    annotator: AnnotatorVersion | None = None
 
 
 class Held(NamedTuple):
@@ -60,23 +63,28 @@ class Chosen:
     reason: str | None
 
 
-def hold_out(rows: Rows, share: float, seed: int) -> Held:
+def hold_out(rows: Rows, share: float, seed: int, learned: Prints | None = None) -> Held:
     """Take this share of the texts that people labelled as proof, and half as large a share of the others as pilot.
+
+    Neither takes a text that the trunk has `learned` already; where few others are left, two of three are proof.
 
     Raises:
         ConfigurationError: that leaves no text for a part.
 
     """
     rng = np.random.default_rng([seed, 1])
-    by_people = rng.permutation(np.flatnonzero(rows.golden.any(axis=1)))
-    proof = by_people[: round(share * len(by_people))]
+    fresh = np.ones(len(rows.texts), np.bool_) if learned is None else ~among(rows.texts, learned)
+    by_people = np.flatnonzero(rows.golden.any(axis=1))
+    free = rng.permutation(by_people[fresh[by_people]])
+    proof = free[: min(round(share * len(by_people)), -(-2 * len(free) // 3))]
     others = rng.permutation(np.setdiff1d(np.arange(len(rows.texts)), proof))
-    at = round(share / 2 * len(others))
-    pilot, learn = others[:at], others[at:]
+    pilot = others[fresh[others]][: round(share / 2 * len(others))]
+    learn = np.setdiff1d(others, pilot)
     if not min(len(proof), len(pilot), len(learn)):
         raise ConfigurationError(
-            f"{len(by_people)} of {len(rows.texts)} texts have golden labels, and a share of {share} of them leaves"
-            f" {len(proof)} to certify on; label more, give another --certify-share, or distil without certificates"
+            f"{len(by_people)} of {len(rows.texts)} texts have golden labels, {len(free)} of these are not learned by"
+            f" the trunk, and a share of {share} leaves {len(proof)} to certify on; label more, give another"
+            " --certify-share, or distil without certificates"
         )
     return Held(*(rows[np.sort(part)] for part in (learn, pilot, proof)))
 
@@ -97,9 +105,11 @@ def answered(held: Held, path: Path, ids: Sequence[str]) -> Trial:
         ConfigurationError: the texts have no ids, the file can't be read, or answers nothing about the proof's texts.
 
     """
-    said = _answers(held.proof, path, ids)
+    said, annotator = _answers(held.proof, path, ids)
     rates = _rates(held.learn, path, ids)
-    return Trial(held.pilot, held.proof, rates, said, f"those in {path.name}, given about these very texts")
+    by = f" by {annotator.model}, prompt {annotator.prompt} {annotator.prompt_version}" if annotator else ""
+    source = f"those in {path.name}, given{by} about these very texts"
+    return Trial(held.pilot, held.proof, rates, said, source, annotator)
 
 
 def choose_bands(p: Floats, rows: Rows, catalogue: Catalogue) -> list[BandLimits]:
@@ -152,6 +162,7 @@ def prove(
         pilot_texts=len(trial.pilot.texts),
         answers=trial.source,
         attributes={name: one.proof for name, one in zip(catalogue.ids, chosen, strict=True) if one.proof is not None},
+        annotator=trial.annotator,
     )
     return chosen, certificate
 
@@ -184,7 +195,7 @@ def _shown(rate: float | None) -> str:
 
 def _rates(rows: Rows, path: Path, ids: Sequence[str]) -> list[Rates]:
     """Count the LLM's precision and recall by attribute, with one more of each kind: few labels say little."""
-    said, present = _answers(rows, path, ids), rows.q > 0.5
+    (said, _), present = _answers(rows, path, ids), rows.q > 0.5
     asked = rows.golden & (said != _NOT_ASKED)
     yes = asked & (said == 1)
     hits = (yes & present).sum(axis=0) + 1
@@ -192,14 +203,14 @@ def _rates(rows: Rows, path: Path, ids: Sequence[str]) -> list[Rates]:
     return [Rates(*map(float, one)) for one in zip(precision, recall, strict=True)]
 
 
-def _answers(rows: Rows, path: Path, ids: Sequence[str]) -> Labels:
-    """Return what the LLM says [n, A]: 1, 0, -1 where it abstained, or _NOT_ASKED."""
+def _answers(rows: Rows, path: Path, ids: Sequence[str]) -> tuple[Labels, AnnotatorVersion | None]:
+    """Return what the LLM says [n, A]: 1, 0, -1 where it abstained, or _NOT_ASKED; and which LLM it is."""
     if not rows.videos:
         raise ConfigurationError(f"{path}: answers name videos, and these texts have no ids; give labels as silver")
     label = np.where(rows.golden, rows.q > 0.5, -1).astype(np.int8)
     truth = Truth("the texts to certify on", list(rows.videos), tuple(ids), label, rows.weight.astype(np.float64))
-    said = read_answers_file(path, truth).label
+    said = read_answers_file(path, truth)
     with path.open(encoding="utf-8-sig", newline="") as file:
         pairs = {(row["video"].strip(), row["attribute"].strip()) for row in csv.DictReader(file)}
     asked = np.array([[(video, name) in pairs for name in ids] for video in rows.videos])
-    return np.where(asked, said, _NOT_ASKED).astype(np.int8)
+    return np.where(asked, said.label, _NOT_ASKED).astype(np.int8), said.annotator

@@ -9,7 +9,7 @@ _CARD = """\
 
 A vibestream student: reads the text of a short video and says for {attributes} attributes how probable each is.
 
-- **Trained on** {data}; {rows} texts. Licence of the data: {licence}.
+- **Trained on** {data}; {rows} texts{space}. Licence of the data: {licence}.
 - **Calibrated** per attribute by Platt scaling inside the graph, on {heldout} texts, each scored by a fit that had not
   learned it.
 - **Thresholds** in `manifest.json` (`threshold`) are where F1 was best on those texts; bands (`lo`, `hi`) are {bands}
@@ -58,6 +58,7 @@ def model_card(manifest: Manifest) -> str:
         data=training.data,
         licence=training.licence,
         rows=training.rows,
+        space=f", on the trunk of {training.space}, whose vectors it has" if training.space else "",
         heldout=training.heldout_rows,
         bands="those of the certificate below; where it says no, they are estimates."
         if manifest.certificate

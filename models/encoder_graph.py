@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from models.encoder import Encoder
+from models.word_graph import pair_nodes, pair_values
+from models.words import PAIRS
 
 Floats = NDArray[np.float32]
 
@@ -21,8 +23,9 @@ Floats = NDArray[np.float32]
 class HeadWeights:
     """A attributes, V tokens, F pooled features, D hidden units.
 
-    words [V, A], pooled as sum / sqrt(tokens); hidden [F, D] and hidden_bias [D]; heads [D, A], direct [F, A] and bias
-    [A] join the calibrated logits; centre [D] is the mean hidden layer, taken off before a vector is normalised.
+    words [V + PAIRS, A], pooled as sum / sqrt(tokens); hidden [F, D] and hidden_bias [D]; heads [D, A], direct [F, A]
+    and bias [A] join the calibrated logits; centre [D] is the mean hidden layer, taken off before a vector is
+    normalised.
     """
 
     words: Floats
@@ -47,7 +50,8 @@ def build_encoder(
     graph = model.graph
     attributes, dim = weights.heads.shape[1], weights.hidden.shape[1]
     values = {
-        "table": weights.words.astype(np.float16),
+        "table": weights.words[:-PAIRS].astype(np.float16),
+        **pair_values(weights.words[-PAIRS:]),
         "hidden": weights.hidden,
         "hidden_bias": weights.hidden_bias,
         "heads": weights.heads,
@@ -81,7 +85,9 @@ def build_encoder(
         node("Gather", ["table", "ids"], "student/rows16", axis=0),
         node("Cast", ["student/rows16"], "student/rows", to=TensorProto.FLOAT),
         node("MatMul", ["student/weight_row", "student/rows"], "student/word_row"),
-        node("Squeeze", ["student/word_row", "tokens_axis"], "student/word_sum"),
+        node("Squeeze", ["student/word_row", "tokens_axis"], "student/token_sum"),
+        *pair_nodes(lambda name: f"student/{name}"),
+        node("Add", ["student/token_sum", "student/pair_sum"], "student/word_sum"),
         node("Sqrt", ["student/count1"], "student/norm"),
         node("Div", ["student/word_sum", "student/norm"], "student/word_logits"),
     ]

@@ -18,7 +18,8 @@ from models.distil_rows import Rows
 from models.encoder import Encoder, read_encoder, session
 from models.encoder_graph import HeadWeights, build_encoder
 from models.features import pad, tokenize
-from models.nano import Advance, Words, count_matrix, fit_words
+from models.learned import Prints, fingerprints
+from models.words import Advance, Words, count_words, fit_words
 from schemas.errors import ConfigurationError
 
 Floats = NDArray[np.float32]
@@ -113,6 +114,8 @@ class EncoderStudent:
     heldout: NDArray[np.intp]
     logits: Floats
     trained: int
+    learned: Prints
+    space: None = None
     max_tokens: int = MAX_TOKENS
     dim: int = HIDDEN
 
@@ -155,7 +158,7 @@ def fit_encoder(rows: Rows, encoder: Path, tokenizer: Path, seed: int, advance: 
         )
     tokens = tokenize(words_of, rows.texts)
     pooled = pool(read, [[t if t < vocabulary else unknown for t in row] for row in tokens], advance)
-    counts, targets = count_matrix(tokens, words_of.get_vocab_size()), Targets.of(rows)
+    counts, targets = count_words(tokens, words_of.get_vocab_size()), Targets.of(rows)
     fold = np.random.default_rng(seed).permutation(len(rows.texts)) % FOLDS
     logits = np.zeros((2, *rows.q.shape), np.float32)
     for number in range(FOLDS):
@@ -174,6 +177,7 @@ def fit_encoder(rows: Rows, encoder: Path, tokenizer: Path, seed: int, advance: 
         heldout=np.arange(len(rows.texts)),
         logits=logits,
         trained=len(rows.texts),
+        learned=fingerprints(rows.texts),
     )
 
 

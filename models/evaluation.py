@@ -25,6 +25,7 @@ from models.intervals import (
     percentile_interval,
     resampled_sums,
 )
+from schemas.annotation import AnnotatorVersion
 
 Labels = NDArray[np.int8]
 Floats = NDArray[np.float64]
@@ -61,12 +62,16 @@ class Effort(Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Answers:
-    """What a system said, in the order of a `Truth`; probability is NaN where it gave none."""
+    """What a system said, in the order of a `Truth`; probability is NaN where it gave none.
+
+    `annotator` is the LLM and prompt, where it is one.
+    """
 
     system: str
     label: Labels
     probability: Floats
     effort: Effort
+    annotator: AnnotatorVersion | None = None
 
 
 class Score(Struct, frozen=True):

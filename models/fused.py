@@ -19,6 +19,7 @@ from models.distil_loss import Targets
 from models.distil_rows import Rows
 from models.features import tokenize, train_tokenizer
 from models.fused_graph import Modality, fuse
+from models.learned import Prints, fingerprints
 from models.media_rows import MediaRows
 from models.nano import (
     BATCH,
@@ -31,14 +32,11 @@ from models.nano import (
     TOKEN_DROPOUT,
     UNIT_DROPOUT,
     VOCABULARY,
-    Advance,
-    Counts,
     Nano,
     Network,
-    count_matrix,
-    fit_words,
 )
 from models.nano_graph import OPSET, Floats
+from models.words import Advance, Counts, count_words, fit_words
 from schemas.errors import ConfigurationError
 
 TEXT_DROPOUT, MEDIA_DROPOUT, DECAY = 0.15, 0.3, 0.01
@@ -193,6 +191,12 @@ class Fused:
         """Rows learned."""
         return self.nano.trained
 
+    @property
+    def learned(self) -> Prints:
+        """All texts."""
+        return self.nano.learned
+
+    space: None = None
     max_tokens: int = MAX_TOKENS
     dim: int = HIDDEN
     opset: int = OPSET
@@ -214,15 +218,17 @@ def fit_fused(rows: Rows, seed: int, advance: Advance) -> Fused:
         raise ConfigurationError("the rows have no media; give --media FILE")
     tokenizer = train_tokenizer(rows.texts, VOCABULARY)
     tokenizer.enable_truncation(MAX_TOKENS)
-    x, targets = count_matrix(tokenize(tokenizer, rows.texts), tokenizer.get_vocab_size()), Targets.of(rows)
+    vocabulary = tokenizer.get_vocab_size()
+    counts, targets = count_words(tokenize(tokenizer, rows.texts), vocabulary), Targets.of(rows)
+    x = counts[:, :vocabulary].tocsr()
     fold = np.random.default_rng(seed).permutation(len(rows.texts)) % FOLDS
     logits = np.zeros((2, *rows.q.shape), np.float32)
     for number in range(FOLDS):
         inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        logits[0, outside] = fit_words(x[inside], targets[inside], advance).logits(x[outside])
+        logits[0, outside] = fit_words(counts[inside], targets[inside], advance).logits(counts[outside])
         network = fit_fused_network(x[inside], media[inside], targets[inside], seed, advance)
         logits[1, outside] = network.logits(x[outside], media[outside])
-    words, network = fit_words(x, targets, advance), fit_fused_network(x, media, targets, seed, advance)
+    words, network = fit_words(counts, targets, advance), fit_fused_network(x, media, targets, seed, advance)
     nano = Nano(
         tokenizer=tokenizer,
         words=words,
@@ -231,5 +237,6 @@ def fit_fused(rows: Rows, seed: int, advance: Advance) -> Fused:
         heldout=np.arange(len(rows.texts)),
         logits=logits,
         trained=len(rows.texts),
+        learned=fingerprints(rows.texts),
     )
     return Fused(nano, network.modalities, media)

@@ -1,93 +1,31 @@
 """Fits the nano student, without torch; needs the extra `train`.
 
-Per attribute there are two logits: a bag of words, which is logistic regression on naive-Bayes-scaled counts (Wang &
-Manning 2012), and a small network over pooled token embeddings, whose hidden layer is also the video's vector.
+Per attribute there are two logits: a bag of words and pairs (`models.words`), and a small network over pooled token
+embeddings, whose hidden layer is also the video's vector.
 """
 
 # pyright: reportUnknownParameterType=false
 # scipy has no types.
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.sparse import csr_matrix
 from tokenizers import Tokenizer
 
 from models.adam import Adam
 from models.distil_loss import Targets
 from models.distil_rows import Rows
 from models.features import tokenize, train_tokenizer
+from models.learned import Prints, fingerprints
 from models.nano_graph import OPSET, Floats, Weights, build
-
-Counts = Any
-"""A scipy.sparse.csr_matrix, float32 [n, V], of token counts over the square root of the text's length."""
-
-Advance = Callable[[], None]
-"""Called once per finished step, for a progress bar."""
+from models.words import Advance, Counts, Words, count_words, fit_words
 
 VOCABULARY, MAX_TOKENS = 16_000, 128
 FOLDS = 3
 FEATURES, HIDDEN = 64, 128
 EPOCHS, BATCH, RATE = 6, 256, 2e-3
 TOKEN_DROPOUT, UNIT_DROPOUT = 0.1, 0.3
-WORD_PENALTY, WORD_FLOOR = 1 / 3, 0.3
-
-
-def count_matrix(rows: Sequence[Sequence[int]], vocabulary: int) -> Counts:
-    """Return the texts' tokens as the graph pools them."""
-    lengths = np.array([len(row) for row in rows])
-    columns = np.fromiter((token for row in rows for token in row), np.int32, int(lengths.sum()))
-    values = np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), lengths).astype(np.float32)
-    matrix = csr_matrix((values, columns, np.append(0, np.cumsum(lengths))), (len(rows), vocabulary))
-    matrix.sum_duplicates()
-    return matrix
-
-
-@dataclass(frozen=True)
-class Words:
-    """A bag of words: weights [V, A] and bias [A]."""
-
-    weights: Floats
-    bias: Floats
-
-    def logits(self, x: Counts) -> Floats:
-        """Return [n, A]."""
-        return x @ self.weights + self.bias
-
-
-def fit_words(x: Counts, targets: Targets, advance: Advance) -> Words:
-    """Fit one logistic regression per attribute by L-BFGS; `advance` is called A times.
-
-    Each token's column is scaled by its floored absolute log-odds, so that the penalty spares telling words.
-    """
-    present = (x > 0).astype(np.float32).T.tocsr()
-    transposed = x.T.tocsr()
-    attributes = targets.hard.shape[1]
-    weights = np.zeros((x.shape[1], attributes), np.float32)
-    bias = np.zeros(attributes, np.float32)
-    for a in range(attributes):
-        target = targets[:, a]
-        with_ = present @ (target.weight * target.hard) + 1
-        without = present @ (target.weight * (1 - target.hard)) + 1
-        scale = WORD_FLOOR + np.abs(np.log(with_ / with_.sum()) - np.log(without / without.sum()))
-
-        def loss(
-            w: NDArray[np.float64], target: Targets = target, scale: Floats = scale
-        ) -> tuple[float, NDArray[np.float64]]:
-            z = (x @ (scale * w[:-1]).astype(np.float32) + w[-1]).astype(np.float32)
-            slope = target.slope(z)
-            value = target.loss(z) + WORD_PENALTY / 2 * (w[:-1] @ w[:-1])
-            return float(value), np.append(scale * (transposed @ slope) + WORD_PENALTY * w[:-1], slope.sum())
-
-        fitted: Any = minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 60})
-        weights[:, a] = scale * fitted.x[:-1]
-        bias[a] = fitted.x[-1]
-        advance()
-    return Words(weights, bias)
 
 
 @dataclass(frozen=True)
@@ -167,6 +105,8 @@ class Nano:
     heldout: NDArray[np.intp]
     logits: Floats
     trained: int
+    learned: Prints
+    space: None = None
     max_tokens: int = MAX_TOKENS
     dim: int = HIDDEN
     opset: int = OPSET
@@ -196,20 +136,23 @@ def fit_nano(rows: Rows, seed: int, advance: Advance) -> Nano:
     """Fit on all rows, and `FOLDS` times on the others of a part, so that all rows tell about texts not trained on."""
     tokenizer = train_tokenizer(rows.texts, VOCABULARY)
     tokenizer.enable_truncation(MAX_TOKENS)
-    x, targets = count_matrix(tokenize(tokenizer, rows.texts), tokenizer.get_vocab_size()), Targets.of(rows)
+    vocabulary = tokenizer.get_vocab_size()
+    x, targets = count_words(tokenize(tokenizer, rows.texts), vocabulary), Targets.of(rows)
+    single = x[:, :vocabulary].tocsr()
     fold = np.random.default_rng(seed).permutation(len(rows.texts)) % FOLDS
     logits = np.zeros((2, *rows.q.shape), np.float32)
     for number in range(FOLDS):
         inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         logits[0, outside] = fit_words(x[inside], targets[inside], advance).logits(x[outside])
-        logits[1, outside] = fit_network(x[inside], targets[inside], seed, advance).logits(x[outside])
-    words, network = fit_words(x, targets, advance), fit_network(x, targets, seed, advance)
+        logits[1, outside] = fit_network(single[inside], targets[inside], seed, advance).logits(single[outside])
+    words, network = fit_words(x, targets, advance), fit_network(single, targets, seed, advance)
     return Nano(
         tokenizer=tokenizer,
         words=words,
         network=network,
-        centre=network.units(x).mean(axis=0),
+        centre=network.units(single).mean(axis=0),
         heldout=np.arange(len(rows.texts)),
         logits=logits,
         trained=len(rows.texts),
+        learned=fingerprints(rows.texts),
     )

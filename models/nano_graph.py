@@ -10,6 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from models.word_graph import pair_nodes, pair_values
+
 Floats = NDArray[np.float32]
 
 OPSET = 20
@@ -19,9 +21,9 @@ OPSET = 20
 class Weights:
     """A attributes, V tokens, d features a token, D hidden units.
 
-    words [V, A]: what a token adds to each logit; features [V, d]: what it adds to the pooled text; both calibrated
-    and pooled as sum / sqrt(tokens). hidden [d, D] and hidden_bias [D]; heads [D, A] and bias [A] join the calibrated
-    logits; centre [D] is the mean hidden layer, taken off before a vector is normalised.
+    words [V + PAIRS, A]: what a token or a pair adds to each logit; features [V, d]: what a token adds to the pooled
+    text; both calibrated and pooled as sum / sqrt(tokens). hidden [d, D] and hidden_bias [D]; heads [D, A] and bias [A]
+    join the calibrated logits; centre [D] is the mean hidden layer, taken off before a vector is normalised.
     """
 
     words: Floats
@@ -36,11 +38,12 @@ class Weights:
 def build(weights: Weights) -> bytes:
     """Return the serialised model: (`ids`, `mask`) to (`probability`, `vector`), see `models.bundle`.
 
-    The token table is float16, which halves the bundle; arithmetic is float32.
+    The tables of tokens and pairs are float16, which halves the bundle; arithmetic is float32.
     """
-    attributes, dim = weights.words.shape[1], weights.hidden.shape[1]
+    attributes, dim, vocabulary = weights.words.shape[1], weights.hidden.shape[1], len(weights.features)
     initializers = {
-        "table": np.concatenate([weights.words, weights.features], axis=1).astype(np.float16),
+        "table": np.concatenate([weights.words[:vocabulary], weights.features], axis=1).astype(np.float16),
+        **pair_values(weights.words[vocabulary:]),
         "widths": np.array([attributes, weights.features.shape[1]], np.int64),
         "hidden": weights.hidden,
         "hidden_bias": weights.hidden_bias,
@@ -63,11 +66,13 @@ def build(weights: Weights) -> bytes:
         node("Max", ["count", "one"], ["count1"]),
         node("Sqrt", ["count1"], ["norm"]),
         node("Div", ["sum", "norm"], ["pooled"]),
-        node("Split", ["pooled", "widths"], ["word_logits", "text"], axis=1),
+        node("Split", ["pooled", "widths"], ["token_logits", "text"], axis=1),
+        *pair_nodes(lambda name: name),
+        node("Div", ["pair_sum", "norm"], ["pair_logits"]),
         node("Gemm", ["text", "hidden", "hidden_bias"], ["pre"]),
         node("Relu", ["pre"], ["units"]),
         node("Gemm", ["units", "heads", "bias"], ["head_logits"]),
-        node("Add", ["word_logits", "head_logits"], ["logits"]),
+        node("Sum", ["token_logits", "pair_logits", "head_logits"], ["logits"]),
         node("Sigmoid", ["logits"], ["probability"]),
         node("Sub", ["units", "centre"], ["centred"]),
         node("ReduceL2", ["centred", "tokens_axis"], ["length"], keepdims=1),

@@ -60,6 +60,7 @@ class Student:
         self.bands: Mapping[str, BandLimits] = {name: limits[name] for name in catalogue.ids}
         self.certified = frozenset(attribute.id for attribute in manifest.attributes if attribute.certified)
         self.verdicts = Verdicts(self.bands, self.ids, self.certified)
+        self.certified_with = manifest.certificate.annotator if manifest.certificate else None
         thresholds = {attribute.id: attribute.threshold for attribute in manifest.attributes}
         self.thresholds: Mapping[str, float] = {name: thresholds[name] for name in catalogue.ids}
         self._tokens = Tokens(load_tokenizer(bundle.tokenizer, manifest.max_tokens))

@@ -139,13 +139,18 @@ class Annotation(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.media is not None and self.media.looked_at
 
 
-class ReviewRequest(Struct, frozen=True, kw_only=True):
-    """Ask the LLM about the uncertain attributes of one video. Key: video_id."""
+class ReviewRequest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Ask the LLM about the uncertain attributes of one video. Key: video_id.
+
+    `certified_with`: the LLM and prompt whose answers the student's certificate was proven with; an answer of another
+    one is not certified. None: the certificate names none, because its rates were only stated.
+    """
 
     schema_version: SchemaVersion
     upload: VideoUpload
     annotation: Annotation
     attributes: Annotated[tuple[Id, ...], Meta(min_length=1)]
+    certified_with: AnnotatorVersion | None = None
 
 
 class MediaRequest(Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from streams.students import LiveStudent
 from streams.uploads import TakeDown, UploadDecoder, content_ms, received_ms
 
 # A ReviewRequest, made of parts that are JSON already.
-_REQUEST = b'{"schema_version":1,"upload":%b,"annotation":%b,"attributes":%b}'
+_REQUEST = b'{"schema_version":1,"upload":%b,"annotation":%b,"attributes":%b%b}'
 
 _PENDING = Media("pending")
 _OFF = Media("off", "no videos are looked at here: VIBESTREAM_MEDIA_ALLOW is empty")
@@ -81,6 +81,7 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
         ]
         requests: list[Message] = []
         looks: list[Message] = []
+        proven_with = b',"certified_with":' + encode(student.certified_with) if student.certified_with else b""
         now, size, vectors = now_ms(), 2 * student.dim, scores.embedding.tobytes()
         for at, ((record, upload), verdict) in enumerate(
             zip(uploads, student.verdicts.of(scores.probability), strict=True)
@@ -109,7 +110,7 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
             if pending:
                 looks.append(self._look(record, upload))
             elif uncertain:
-                request = _REQUEST % (encode(upload), value, verdict.uncertain_json)
+                request = _REQUEST % (encode(upload), value, verdict.uncertain_json, proven_with)
                 requests.append(Message(self._review_requests, record.key, request))
 
         def confirm() -> None:

@@ -90,7 +90,8 @@ class ReviewStage(Stage[ReviewRequest]):
             )
         if isinstance(outcome, Answered):
             verdicts = self._fail_closed(outcome, request.upload)
-            decided = {name: _answered(score, verdicts[name]) for name, score in scores.items()}
+            known = request.certified_with in (None, self._annotator.version)
+            decided = {name: _answered(score, verdicts[name], known=known) for name, score in scores.items()}
             doubts = [f"{name}: {verdicts[name].reason}" for name in scores if verdicts[name].reason]
             reason = "; ".join(doubts)[:_MAX_REASON] or None
         else:
@@ -132,5 +133,8 @@ _RETIRED = Declined("what was open was retired from the catalogue")
 _NOT_CLEARED = Verdict(None, None, "the text may speak to the LLM, which then can't clear it")
 
 
-def _answered(score: AttributeScore, verdict: Verdict) -> AttributeScore:
-    return msgspec.structs.replace(score, label=verdict.label, source="llm", evidence=verdict.evidence)
+def _answered(score: AttributeScore, verdict: Verdict, *, known: bool) -> AttributeScore:
+    certified = score.certified and known
+    return msgspec.structs.replace(
+        score, label=verdict.label, source="llm", evidence=verdict.evidence, certified=certified
+    )

@@ -1,6 +1,6 @@
 """What a run will cost: the student sorts the uploads, and what is left for the LLM is counted and priced."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from models.annotator import Question
 from models.answer import unanswerable
+from models.bundle import load_manifest
 from models.cascade import decide
 from models.features import upload_text
 from models.isolation import grouped
@@ -130,6 +131,32 @@ async def estimate(settings: Settings, uploads: Iterable[VideoUpload | None]) ->
         usd_per_day=daily,
         days=None if daily is None else round(usd / daily, 2),
     )  # fmt: skip
+
+
+async def usd_per_1000(settings: Settings, bundle: Path, texts: Sequence[str]) -> float:
+    """Return the likely bill in US dollars for 1,000 uploads like `texts`, if Gemini answers at the bundle's bands.
+
+    Every upload is taken to be of another creator.
+
+    Raises:
+        ConfigurationError: the model's price is not known.
+        BundleError: the bundle can't be loaded.
+
+    """
+    price = price_of(settings.gemini_model, settings.llm_price)
+    catalogue = load_manifest(bundle).catalogue
+    llm = make_gemini(with_changes(settings, gemini_api_key=settings.gemini_api_key or "none"), catalogue)
+    uploads = [
+        VideoUpload(schema_version=1, video_id=str(i), creator_id=str(i), uploaded_at_ms=0, description=text)
+        for i, text in enumerate(texts)
+    ]
+    student = Student.load(bundle, catalogue, settings.provider)
+    try:
+        questions = await _questions(student, uploads, catalogue.policy_ids)
+    finally:
+        student.close()
+    requests = grouped(questions, lambda question: question, settings.llm_items_per_request, settings.llm_sharing)
+    return 1_000 * price.usd(forecast(llm, requests).likely) / len(uploads)
 
 
 async def _questions(student: Student, uploads: list[VideoUpload], policy: Collection[str]) -> list[Question]:

@@ -246,7 +246,15 @@ def test_the_command_distils_silver_labels_for_the_catalogue(tmp_path: Path):
     done = command(catalogue, path, "--out", out)
     assert done.returncode == 0, done.stderr
     assert f"{out / 'nano' / '1'}: macro F1 1.0000" in done.stdout
+    assert "US dollars per 1,000 uploads like these texts" in done.stdout
     assert [a.id for a in load_bundle(out / "nano" / "1").manifest.attributes] == ["funny", "eerie"]
+
+    done = command(catalogue, path, "--out", out, "--space", out / "nano" / "1")
+    assert done.returncode == 0, done.stderr
+    assert f"{out / 'nano' / '2'}: macro F1 1.0000" in done.stdout
+    assert load_bundle(out / "nano" / "2").manifest.training.space == "nano 1"
+    done = command(catalogue, path, "--out", out, "--space", out / "nano" / "1", "--tier", "nano")
+    assert (done.returncode, "leave --tier, --media and the like out" in done.stderr) == (2, True)
 
     catalogue.write_text(_TWO.format("funny") + _TWO.format("eerie") + _TWO.format("cosy"))
     done = command(catalogue, path, "--out", out)

@@ -4,6 +4,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,10 +17,12 @@ from models.distil_rows import Rows, rows_of
 from models.goemotions import LABELS, read_goemotions
 from models.nano import Nano, fit_nano
 from models.student import Student
+from schemas.annotation import AnnotatorVersion
 from schemas.errors import ConfigurationError
 from tests.fakes.corpus import CATALOGUE, write_split
 
 PERFECT = Rates(1.0, 1.0)
+ANNOTATOR = AnnotatorVersion("gemini", "flash", "vibe", 2, "abc")
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +117,10 @@ def write_answers(path: Path, rows: Rows, *, asked: float = 1.0, wrong: float = 
     rng = np.random.default_rng(5)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["video", "attribute", "label"])
+        writer.writerow(["video", "attribute", "label", "annotator"])
         for i, a in np.argwhere(rng.random(rows.q.shape) < asked):
-            writer.writerow([rows.videos[i], CATALOGUE.ids[a], int((rows.q[i, a] > 0.5) != (rng.random() < wrong))])
+            label = int((rows.q[i, a] > 0.5) != (rng.random() < wrong))
+            writer.writerow([rows.videos[i], CATALOGUE.ids[a], label, msgspec.json.encode(ANNOTATOR).decode()])
     return path
 
 
@@ -130,7 +134,8 @@ def test_answers_of_the_llm_certify_by_their_own_errors(fitted: Nano, rows: Rows
         _, manifest = distilled(fitted, held.learn, trial, tmp_path / name)
         assert {one.certified for one in manifest.attributes} == {expected}
         assert manifest.certificate is not None
-        assert f"{name}.csv" in manifest.certificate.answers
+        assert f"{name}.csv, given by flash, prompt vibe 2" in manifest.certificate.answers
+        assert manifest.certificate.annotator == ANNOTATOR
 
 
 def test_texts_that_the_llm_was_not_asked_about_count_for_nothing(fitted: Nano, rows: Rows, tmp_path: Path):
@@ -143,6 +148,13 @@ def test_texts_that_the_llm_was_not_asked_about_count_for_nothing(fitted: Nano, 
     for a, name in enumerate(CATALOGUE.ids):
         known = [i for i, video in enumerate(held.proof.videos) if (video, name) in asked]
         assert manifest.certificate.attributes[name].positives == int(held.proof.q[known, a].sum())
+
+
+def test_a_file_with_answers_of_two_llms_is_refused(rows: Rows, tmp_path: Path):
+    path = write_answers(tmp_path / "a.csv", rows)
+    path.write_text(path.read_text().replace("flash", "pro", 500))
+    with pytest.raises(ConfigurationError, match="mixes annotators"):
+        answered(hold_out(rows, 0.4, 1), path, CATALOGUE.ids)
 
 
 def test_answers_about_texts_without_ids_are_refused(rows: Rows, tmp_path: Path):

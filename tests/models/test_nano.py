@@ -9,7 +9,7 @@ import pytest
 from models.distil_loss import Targets
 from models.distil_rows import Rows, rows_of
 from models.goemotions import LABELS, read_goemotions
-from models.nano import count_matrix, fit_words
+from models.words import count_words, fit_words
 from schemas.attributes import Catalogue, load_catalogue
 from schemas.errors import ConfigurationError
 from tests.fakes.corpus import CATALOGUE, WORDS, write_split
@@ -32,7 +32,7 @@ def test_labels_of_one_attribute_are_joined_and_masks_become_words(rows: Rows):
 
 def words_of(q: list[float], weight: list[float]) -> float:
     """Fit a bag of two words, the first in every other text, and return how much more the first one says."""
-    x = count_matrix([[i % 2] for i in range(len(q))], 2)
+    x = count_words([[i % 2] for i in range(len(q))], 2)
     column = np.array(q, np.float32)[:, None]
     rows = Rows([""] * len(q), column, np.array(weight, np.float32)[:, None], np.ones_like(column, np.bool_))
     weights = fit_words(x, Targets.of(rows), lambda: None).weights

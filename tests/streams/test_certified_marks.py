@@ -4,9 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
+
 from models.bundle import MANIFEST, default_bundle
 from models.student import Student
-from schemas.annotation import Annotation
+from schemas.annotation import Annotation, AnnotatorVersion
 from schemas.attributes import load_catalogue
 from schemas.events import VideoUpload
 from schemas.wire import Decoder, encode
@@ -14,6 +16,7 @@ from streams.annotate import AnnotateStage
 from streams.record import Record
 
 NOW_MS = 1_750_000_000_000
+PROVEN_WITH = AnnotatorVersion("gemini", "gemini-2.5-pro", "vibe", 3, "abc")
 
 
 def bundle_certified_for(attribute: str, folder: Path) -> Path:
@@ -21,6 +24,7 @@ def bundle_certified_for(attribute: str, folder: Path) -> Path:
     manifest = json.loads((bundle / MANIFEST).read_bytes())
     for entry in manifest["attributes"]:
         entry["certified"] = entry["id"] == attribute
+    manifest["certificate"]["annotator"] = msgspec.to_builtins(PROVEN_WITH)
     (bundle / MANIFEST).write_text(json.dumps(manifest))
     return bundle
 
@@ -53,6 +57,8 @@ async def test_every_annotation_says_of_every_attribute_whether_it_is_certified(
         assert message.value is not None
         content = json.loads(message.value)
         scores = content.get("annotation", content)["attributes"]
+        if message.topic == "review-requests":
+            assert content["certified_with"] == msgspec.to_builtins(PROVEN_WITH)
         assert {name: score["certified"] for name, score in scores.items()} == {
             name: name == "funny" for name in catalogue.ids
         }

@@ -78,6 +78,37 @@ async def test_answers_replace_what_was_open_and_leave_the_rest() -> None:
     assert final.seq > made.annotation.seq
 
 
+@pytest.mark.parametrize(
+    ("proven_with", "certified"),
+    [
+        (None, True),
+        (TableAnnotator.version, True),
+        (AnnotatorVersion("local", "table", "p", 4, "h"), False),
+        (AnnotatorVersion("local", "another", "p", 3, "h"), False),
+    ],
+)
+async def test_an_answer_is_certified_only_from_the_llm_and_prompt_of_the_certificate(
+    proven_with: AnnotatorVersion | None, certified: bool
+) -> None:
+    made = request("a", calm=True, eerie=None, funny=None)
+    proven = {
+        name: msgspec.structs.replace(score, certified=name != "funny")
+        for name, score in made.annotation.attributes.items()
+    }
+    made = msgspec.structs.replace(
+        made,
+        annotation=msgspec.structs.replace(made.annotation, attributes=proven),
+        certified_with=proven_with,
+    )
+    annotator = TableAnnotator({"a": {"eerie": Verdict(True), "funny": Verdict(True)}})
+    final = (await finals(annotator, made))["a"]
+    assert {name: score.certified for name, score in final.attributes.items()} == {
+        "calm": True,
+        "eerie": certified,
+        "funny": False,
+    }
+
+
 async def test_an_unclear_answer_stays_open_in_a_final_annotation() -> None:
     final = (await finals(TableAnnotator({"a": {"eerie": Verdict(None)}}), request("a", eerie=None)))["a"]
     assert (final.status, final.attributes["eerie"].label) == ("final", None)
