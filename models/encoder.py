@@ -19,11 +19,12 @@ _QUERY = ".attention.self.query.bias"
 
 @dataclass(frozen=True)
 class Encoder:
-    """A graph, and the names of what goes into each layer and of what comes out of the last one."""
+    """A graph, and the names of what goes into each layer and of what comes out of the last one, [n, tokens, dim]."""
 
     model: onnx.ModelProto
     states: Sequence[str]
     vocabulary: int
+    dim: int
 
 
 def read_encoder(path: Path) -> Encoder:
@@ -54,7 +55,7 @@ def read_encoder(path: Path) -> Encoder:
     # The query is Add(MatMul(state, W), bias).
     products = [next(made[name] for name in added[bias].input if name != bias) for _, bias in sorted(queries.items())]
     states = [*(node.input[0] for node in products), graph.output[0].name]
-    return Encoder(model, states, words[0].dims[0])
+    return Encoder(model, states, *words[0].dims)
 
 
 def _layer(name: str) -> int:

@@ -24,8 +24,8 @@ class HeadWeights:
     """A attributes, V tokens, F pooled features, D hidden units.
 
     words [V + PAIRS, A], pooled as sum / sqrt(tokens); hidden [F, D] and hidden_bias [D]; heads [D, A], direct [F, A]
-    and bias [A] join the calibrated logits; centre [D] is the mean hidden layer, taken off before a vector is
-    normalised.
+    and bias [A] join the calibrated logits, as do focus and value [G, A] over each token's states
+    (`models.attention`); centre [D] is the mean hidden layer, taken off before a vector is normalised.
     """
 
     words: Floats
@@ -33,17 +33,24 @@ class HeadWeights:
     hidden_bias: Floats
     heads: Floats
     direct: Floats
+    focus: Floats
+    value: Floats
     bias: Floats
     centre: Floats
 
 
 def build_encoder(
-    encoder: Encoder, states: Sequence[str], weights: HeadWeights, vocabulary: int, unknown: int
+    encoder: Encoder,
+    states: Sequence[str],
+    tokens: Sequence[str],
+    weights: HeadWeights,
+    vocabulary: int,
+    unknown: int,
 ) -> bytes:
     """Return the serialised model: (`ids`, `mask`) to (`probability`, `vector`), see `models.bundle`.
 
-    `states` are pooled into the features; the encoder sees ids from `vocabulary` on as `unknown`. The operators used
-    here mean the same from opset 13 on, whichever the encoder has.
+    `states` are pooled into the features, `tokens` are the states that attention sees; the encoder sees ids from
+    `vocabulary` on as `unknown`. The operators used here mean the same from opset 13 on, whichever the encoder has.
     """
     model = onnx.ModelProto()
     model.CopyFrom(encoder.model)
@@ -56,6 +63,10 @@ def build_encoder(
         "hidden_bias": weights.hidden_bias,
         "heads": weights.heads,
         "direct": weights.direct,
+        "focus": weights.focus,
+        "value": weights.value,
+        "states_axis": np.array([2], np.int64),
+        "never": np.array(-1e9, np.float32),
         "bias": weights.bias,
         "centre": weights.centre,
         "vocabulary": np.array(vocabulary, np.int64),
@@ -103,7 +114,21 @@ def build_encoder(
         node("Relu", ["student/pre"], "student/units"),
         node("Gemm", ["student/units", "heads", "bias"], "student/head_logits"),
         node("MatMul", ["student/pooled", "direct"], "student/direct_logits"),
-        node("Sum", ["student/word_logits", "student/head_logits", "student/direct_logits"], "student/logits"),
+        node("Concat", tokens, "student/states", axis=2),
+        node("MatMul", ["student/states", "focus"], "student/match"),
+        node("Unsqueeze", ["student/weight", "states_axis"], "student/there"),
+        node("Sub", ["one", "student/there"], "student/absent"),
+        node("Mul", ["student/absent", "never"], "student/barred"),
+        node("Add", ["student/match", "student/barred"], "student/matched"),
+        node("Softmax", ["student/matched"], "student/share", axis=1),
+        node("MatMul", ["student/states", "value"], "student/said"),
+        node("Mul", ["student/share", "student/said"], "student/heard"),
+        node("ReduceSum", ["student/heard", "tokens_axis"], "student/token_logits", keepdims=0),
+        node(
+            "Sum",
+            ["student/word_logits", "student/head_logits", "student/direct_logits", "student/token_logits"],
+            "student/logits",
+        ),
         node("Sigmoid", ["student/logits"], "probability"),
         node("Sub", ["student/units", "centre"], "student/centred"),
         node("Mul", ["student/centred", "student/centred"], "student/squares"),

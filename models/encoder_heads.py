@@ -1,4 +1,4 @@
-"""Heads on a frozen sentence encoder: pooled hidden states and words, side by side; needs the extra `train`."""
+"""Heads on a frozen sentence encoder: words, pooled states and attention to tokens; needs the extra `train`."""
 
 # pyright: reportUnknownParameterType=false
 # scipy has no types.
@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from models import attention
 from models.adam import Adam
+from models.attention import Attention, States, fit_attention
 from models.distil_loss import Targets
 from models.distil_rows import Rows
 from models.encoder import Encoder, read_encoder, session
@@ -102,7 +104,7 @@ def _gradients(parameters: list[Floats], x: Floats, targets: Targets, rng: np.ra
 
 @dataclass(frozen=True)
 class EncoderStudent:
-    """A fitted student, see `models.distil.Fitted`: `logits` [2, n, A] of every row come from fits without it."""
+    """A fitted student, see `models.distil.Fitted`: `logits` [3, n, A] of every row come from fits without it."""
 
     encoder: Encoder
     tokenizer: Tokenizer
@@ -110,6 +112,7 @@ class EncoderStudent:
     unknown: int
     words: Words
     heads: Heads
+    attention: Attention
     centre: Floats
     heldout: NDArray[np.intp]
     logits: Floats
@@ -125,27 +128,35 @@ class EncoderStudent:
         return next(one.version for one in self.encoder.model.opset_import if one.domain in ("", "ai.onnx"))
 
     def graph(self, platt: Floats) -> bytes:
-        """Return the encoder with heads and calibration, scales and offset [3, A], inside."""
-        heads = self.heads
+        """Return the encoder with heads and calibration, scales and offset [4, A], inside."""
+        heads, tokens = self.heads, self.attention
         weights = HeadWeights(
             words=self.words.weights * platt[0],
             hidden=heads.hidden,
             hidden_bias=heads.hidden_bias,
             heads=heads.heads * platt[1],
             direct=heads.direct * platt[1],
-            bias=self.words.bias * platt[0] + heads.bias * platt[1] + platt[2],
+            focus=tokens.focus,
+            value=tokens.value * platt[2],
+            bias=self.words.bias * platt[0] + heads.bias * platt[1] + tokens.bias * platt[2] + platt[3],
             centre=self.centre,
         )
-        return build_encoder(self.encoder, self.encoder.states[-STATES:], weights, self.vocabulary, self.unknown)
+        upper = self.encoder.states[-STATES:]
+        return build_encoder(self.encoder, upper, seen_by_attention(upper), weights, self.vocabulary, self.unknown)
+
+
+def seen_by_attention(upper: Sequence[str]) -> Sequence[str]:
+    """Return those of the upper layers' states that attention sees: the last one, and the one two below it."""
+    return [upper[max(0, len(upper) - 3)], upper[-1]]
 
 
 def encoder_steps(rows: int, attributes: int) -> int:
     """Return how often `fit_encoder` advances."""
-    return -(-rows // _CHUNK) + (FOLDS + 1) * (attributes + EPOCHS)
+    return -(-rows // _CHUNK) + (FOLDS + 1) * (attributes + EPOCHS + attention.EPOCHS)
 
 
 def fit_encoder(rows: Rows, encoder: Path, tokenizer: Path, seed: int, advance: Advance) -> EncoderStudent:
-    """Encode all rows once; then fit words and heads as `models.nano.fit_nano` does.
+    """Encode all rows once; then fit words, heads and attention as `models.nano.fit_nano` does.
 
     Raises:
         ConfigurationError: encoder or tokenizer can't be read, or they don't belong together.
@@ -157,14 +168,15 @@ def fit_encoder(rows: Rows, encoder: Path, tokenizer: Path, seed: int, advance: 
             f"{tokenizer} has {vocabulary} tokens and {encoder} {read.vocabulary}; give the encoder's own tokenizer"
         )
     tokens = tokenize(words_of, rows.texts)
-    pooled = pool(read, [[t if t < vocabulary else unknown for t in row] for row in tokens], advance)
+    pooled, states = pool(read, [[t if t < vocabulary else unknown for t in row] for row in tokens], advance)
     counts, targets = count_words(tokens, words_of.get_vocab_size()), Targets.of(rows)
     fold = np.random.default_rng(seed).permutation(len(rows.texts)) % FOLDS
-    logits = np.zeros((2, *rows.q.shape), np.float32)
+    logits = np.zeros((3, *rows.q.shape), np.float32)
     for number in range(FOLDS):
         inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         logits[0, outside] = fit_words(counts[inside], targets[inside], advance).logits(counts[outside])
         logits[1, outside] = fit_heads(pooled[inside], targets[inside], seed, advance).logits(pooled[outside])
+        logits[2, outside] = fit_attention(states, inside, targets, seed, advance).logits(states, outside)
     heads = fit_heads(pooled, targets, seed, advance)
     return EncoderStudent(
         encoder=read,
@@ -173,6 +185,7 @@ def fit_encoder(rows: Rows, encoder: Path, tokenizer: Path, seed: int, advance: 
         unknown=unknown,
         words=fit_words(counts, targets, advance),
         heads=heads,
+        attention=fit_attention(states, np.arange(len(rows.texts)), targets, seed, advance),
         centre=heads.units(pooled).mean(axis=0),
         heldout=np.arange(len(rows.texts)),
         logits=logits,
@@ -210,12 +223,14 @@ def read_tokenizer(path: Path, texts: Sequence[str]) -> tuple[Tokenizer, int, in
     return tokenizer, vocabulary, unknown
 
 
-def pool(encoder: Encoder, tokens: Sequence[Sequence[int]], advance: Advance) -> Floats:
-    """Return the mean over tokens of the upper layers' states, [n, STATES * dim]."""
-    states = encoder.states[-STATES:]
-    run: Callable[..., Any] = session(encoder.model, states).run
+def pool(encoder: Encoder, tokens: Sequence[Sequence[int]], advance: Advance) -> tuple[Floats, States]:
+    """Return the mean over tokens of the upper layers' states, [n, STATES * dim], and those that attention sees."""
+    upper = encoder.states[-STATES:]
+    seen = [upper.index(name) for name in seen_by_attention(upper)]
+    run: Callable[..., Any] = session(encoder.model, upper).run
+    kept = States([len(row) for row in tokens], len(seen) * encoder.dim)
     inputs = [one.name for one in encoder.model.graph.input]
-    pooled = np.empty((0, 0), np.float32)
+    pooled = np.empty((len(tokens), len(upper) * encoder.dim), np.float32)
     by_length = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
     for chunk in range(0, len(by_length), _CHUNK):
         for at in range(chunk, min(chunk + _CHUNK, len(by_length)), _RUN):
@@ -223,10 +238,11 @@ def pool(encoder: Encoder, tokens: Sequence[Sequence[int]], advance: Advance) ->
             ids, mask = pad([tokens[i] for i in chosen])
             feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
             found: list[Floats] = run(None, {name: feed[name] for name in inputs})
-            if not pooled.size:
-                pooled = np.empty((len(tokens), sum(state.shape[2] for state in found)), np.float32)
             weight = mask[:, :, None].astype(np.float32)
             means = [(state * weight).sum(axis=1) / weight.sum(axis=1) for state in found]
             pooled[chosen] = np.concatenate(means, axis=1)
+            joined = np.concatenate([found[i] for i in seen], axis=2)
+            for row, text in enumerate(chosen):
+                kept.put(text, joined[row, : len(tokens[text])])
         advance()
-    return pooled
+    return pooled, kept

@@ -20,6 +20,8 @@ from onnx import numpy_helper
 from scipy.optimize import minimize
 from tokenizers import Tokenizer
 
+from models import attention
+from models.attention import Attention, States, fit_attention
 from models.bundle import MODEL, Manifest, load_bundle, load_learned
 from models.calibration import MIN_GOLDEN, MIN_POSITIVES
 from models.distil_loss import Targets
@@ -34,7 +36,7 @@ Floats = NDArray[np.float32]
 FOLDS = 3
 PENALTY, STEPS = 3.0, 100
 _RUN, _CHUNK = 32, 1_024
-_REPLACED = ("table", "pairs", "widths", "heads", "direct", "bias")
+_REPLACED = ("table", "pairs", "widths", "heads", "direct", "focus", "value", "bias")
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,15 @@ def fit_linear(x: Floats, targets: Targets) -> Linear:
 
 @dataclass(frozen=True)
 class Resident:
-    """New heads on a trunk, see `models.distil.Fitted`: `logits` [2, h, A] come from fits without those rows."""
+    """New heads on a trunk, see `models.distil.Fitted`: `logits` [k, h, A] come from fits without those rows.
+
+    They are those of words, heads and, on an encoder, attention.
+    """
 
     trunk: Trunk
     words: Words
     heads: Linear
+    attention: Attention | None
     heldout: NDArray[np.intp]
     logits: Floats
     trained: int
@@ -153,7 +159,7 @@ class Resident:
         return self.trunk.manifest.opset
 
     def graph(self, platt: Floats) -> bytes:
-        """Return the trunk's model with other words and heads, and the calibration [3, A] multiplied in."""
+        """Return the trunk's model with other words and heads, and the calibration [k + 1, A] multiplied in."""
         trunk, attributes = self.trunk, platt.shape[1]
         model = onnx.ModelProto()
         model.CopyFrom(trunk.model)
@@ -168,8 +174,11 @@ class Resident:
             "widths": np.array([attributes, table.shape[1] - attributes], np.int64),
             "heads": heads[: self.dim],
             "direct": heads[self.dim :],
-            "bias": self.words.bias * platt[0] + self.heads.bias * platt[1] + platt[2],
+            "bias": self.words.bias * platt[0] + self.heads.bias * platt[1] + platt[-1],
         }
+        if self.attention:
+            changed["focus"], changed["value"] = self.attention.focus, self.attention.value * platt[2]
+            changed["bias"] += self.attention.bias * platt[2]
         for tensor in model.graph.initializer:
             name = tensor.name.removeprefix(trunk.prefix)
             if tensor.name == trunk.prefix + name and name in trunk.weights:
@@ -181,31 +190,34 @@ class Resident:
         return model.SerializeToString(deterministic=True)
 
 
-def space_steps(rows: int, attributes: int) -> int:
+def space_steps(trunk: Trunk, rows: int, attributes: int) -> int:
     """Return how often `fit_space` advances."""
-    return -(-rows // _CHUNK) + (FOLDS + 1) * (attributes + 1)
+    looks = attention.EPOCHS if "focus" in trunk.weights else 0
+    return -(-rows // _CHUNK) + (FOLDS + 1) * (attributes + 1 + looks)
 
 
 def fit_space(rows: Rows, trunk: Trunk, seed: int, advance: Advance) -> Resident:
     """Let the trunk read all rows once; then fit words and heads as `models.nano.fit_nano` does."""
     tokens = tokenize(trunk.tokenizer, rows.texts)
-    x = _features(trunk, tokens, advance)
+    x, states = _features(trunk, tokens, advance)
     counts, targets = count_words(tokens, len(trunk.weights["table"])), Targets.of(rows)
     fold = np.random.default_rng(seed).permutation(len(rows.texts)) % FOLDS
-    logits = np.zeros((2, *rows.q.shape), np.float32)
+    logits = np.zeros((3 if states else 2, *rows.q.shape), np.float32)
 
-    def fit(inside: NDArray[np.intp]) -> tuple[Words, Linear]:
+    def fit(inside: NDArray[np.intp]) -> tuple[Words, Linear, Attention | None]:
         words, heads = fit_words(counts[inside], targets[inside], advance), fit_linear(x[inside], targets[inside])
         advance()
-        return words, heads
+        return words, heads, fit_attention(states, inside, targets, seed, advance) if states else None
 
     for number in range(FOLDS):
         outside = np.flatnonzero(fold == number)
-        words, heads = fit(np.flatnonzero(fold != number))
-        logits[:, outside] = words.logits(counts[outside]), heads.logits(x[outside])
-    words, heads = fit(np.arange(len(rows.texts)))
+        words, heads, looking = fit(np.flatnonzero(fold != number))
+        logits[:2, outside] = words.logits(counts[outside]), heads.logits(x[outside])
+        if states and looking:
+            logits[2, outside] = looking.logits(states, outside)
+    words, heads, looking = fit(np.arange(len(rows.texts)))
     heldout = _fresh(rows, trunk)
-    return Resident(trunk, words, heads, heldout, logits[:, heldout], len(rows.texts))
+    return Resident(trunk, words, heads, looking, heldout, logits[:, heldout], len(rows.texts))
 
 
 def _fresh(rows: Rows, trunk: Trunk) -> NDArray[np.intp]:
@@ -220,13 +232,18 @@ def _fresh(rows: Rows, trunk: Trunk) -> NDArray[np.intp]:
     return fresh if enough.all() else np.arange(len(rows.texts))
 
 
-def _features(trunk: Trunk, tokens: Sequence[Sequence[int]], advance: Advance) -> Floats:
-    """Return what heads can see of each text [n, F]: the hidden layer, and the pooled states where there are any."""
+def _features(trunk: Trunk, tokens: Sequence[Sequence[int]], advance: Advance) -> tuple[Floats, States | None]:
+    """Return what heads can see of each text [n, F]: the hidden layer, and pooled states where there are any.
+
+    And what attention sees, on an encoder.
+    """
     import onnxruntime as ort
 
     model = onnx.ModelProto()
     model.CopyFrom(trunk.model)
-    names = [f"{trunk.prefix}units", *([f"{trunk.prefix}pooled"] if "direct" in trunk.weights else [])]
+    reads = "focus" in trunk.weights
+    names = [trunk.prefix + name for name in (["units", "pooled", "states"] if reads else ["units"])]
+    states = States([len(row) for row in tokens], len(trunk.weights["focus"])) if reads else None
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -234,11 +251,15 @@ def _features(trunk: Trunk, tokens: Sequence[Sequence[int]], advance: Advance) -
     by_length = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
     for chunk in range(0, len(by_length), _CHUNK):
         for at in range(chunk, min(chunk + _CHUNK, len(by_length)), _RUN):
-            ids, mask = pad([tokens[i] for i in by_length[at : min(at + _RUN, chunk + _CHUNK)]])
+            chosen = by_length[at : min(at + _RUN, chunk + _CHUNK)]
+            ids, mask = pad([tokens[i] for i in chosen])
             parts: Any = session.run(names, {"ids": ids, "mask": mask})
-            found.append(np.concatenate(parts, axis=1))
+            found.append(np.concatenate(parts[:2], axis=1))
+            if states:
+                for row, text in enumerate(chosen):
+                    states.put(text, parts[2][row, : len(tokens[text])])
         advance()
     ordered = np.concatenate(found)
     features = np.empty_like(ordered)
     features[by_length] = ordered
-    return features
+    return features, states

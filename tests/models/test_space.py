@@ -49,8 +49,9 @@ def first(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def second(first: Path) -> Path:
     rows = rows_for(OTHERS, first.parent, 600, seed=2)
     steps: list[int] = []
-    fitted = fit_space(rows, read_trunk(first), 1, lambda: steps.append(1))
-    assert len(steps) == space_steps(600, 3)
+    trunk = read_trunk(first)
+    fitted = fit_space(rows, trunk, 1, lambda: steps.append(1))
+    assert len(steps) == space_steps(trunk, 600, 3)
     return distil(fitted, rows, None, OTHERS, Title("vibe", 2, SOURCES["goemotions"], 1), first.parent.parent)
 
 

@@ -119,7 +119,7 @@ def _distil(options: argparse.Namespace, settings: Settings) -> int:
     name = options.name or default
     title = Title(name, options.version or next_version(options.out, name), SOURCES[options.format], options.seed)
     with progress() as bars:
-        task = bars.add_task(f"distil {name}", total=_steps(options, len(rows.texts), len(catalogue.ids)))
+        task = bars.add_task(f"distil {name}", total=_steps(options, trunk, len(rows.texts), len(catalogue.ids)))
         fitted = _fit(options, rows, trunk, lambda: bars.advance(task))
     path = distil(fitted, rows, dev, catalogue, title, options.out, trial)
     print(f"{path}: {summary(load_manifest(path))}")
@@ -179,11 +179,11 @@ def _trial(options: argparse.Namespace, held: "Held", catalogue: "Catalogue") ->
     return stated(held, Rates(options.teacher_precision, options.teacher_recall))
 
 
-def _steps(options: argparse.Namespace, rows: int, attributes: int) -> int:
-    if options.space:
+def _steps(options: argparse.Namespace, trunk: "Trunk | None", rows: int, attributes: int) -> int:
+    if trunk:
         from models.space import space_steps
 
-        return space_steps(rows, attributes)
+        return space_steps(trunk, rows, attributes)
     if options.encoder:
         from models.encoder_heads import encoder_steps
 
