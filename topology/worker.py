@@ -12,6 +12,7 @@ import faust
 from monitoring.health import Health
 from monitoring.serve import Route
 from topology.http_port import open_port
+from topology.memory import give_back_regularly
 from topology.refusal import check_access
 from topology.runs import RunConsumer
 from topology.settings import Settings
@@ -85,6 +86,7 @@ async def _run(settings: Settings, build: Callable[[], RoleApp]) -> None:
     signs = VitalSigns(settings, role.app, health, role.reach_store)
     # It returns when the group has given this worker its partitions, which may take long, and so may leaving the group.
     starting = asyncio.ensure_future(role.app.start())
+    giving_back = asyncio.ensure_future(give_back_regularly())
     try:
         role.start(crash)
         await _first(stop.wait(), asyncio.shield(starting))
@@ -99,6 +101,7 @@ async def _run(settings: Settings, build: Callable[[], RoleApp]) -> None:
     finally:
         log.info("stopping")
         health.set_ready(GROUP, False)
+        giving_back.cancel()
         await _end(role, failures)
         await asyncio.to_thread(signs.close)
         server.close()
