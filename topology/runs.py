@@ -48,6 +48,19 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
         return consumer
 
+    async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> Mapping[TP, list[Any]]:
+        """Let partitions take turns: aiokafka empties what it fetched of one, a megabyte, before it looks at others.
+
+        A session worker with a backlog would keep the users of the other partitions waiting for a minute.
+        """
+        records = await super()._fetch_records(consumer, *args, **kwargs)
+        waiting = consumer._fetcher._records  # noqa: SLF001 - in the order in which it takes them
+        for tp in records:
+            rest = waiting.pop(tp, None)
+            if rest is not None:
+                waiting[tp] = rest
+        return records
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Don't guess from inside whether a partition stalls: a run reports only one of its partitions to Faust."""
 

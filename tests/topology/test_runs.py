@@ -94,6 +94,24 @@ def test_workers_that_come_and_go_lose_nothing(settings: Settings, processes: Pr
     wait_until(lambda: committed(settings) == RECORDS, 30, "all offsets committed")
 
 
+def test_partitions_with_a_backlog_take_turns(settings: Settings, processes: Processes, copies: Copies) -> None:
+    producer = ConfirmedProducer(settings)
+    topic = settings.topic(VIDEO_UPLOADS)
+    backlog = [
+        Message(topic, b"key", f"{partition}/{number}".encode(), partition=partition)
+        for partition in range(settings.partitions)
+        for number in range(RECORDS // settings.partitions)
+    ]
+    producer.produce_now(backlog)
+    producer.close()
+    processes.start(with_changes(settings, max_run=50), WORKER)
+    wait_until(lambda: copies.poll() > 1_000, 60, "a part of the backlog is copied")
+
+    first = Counter(value.split(b"/")[0] for value in list(copies.seen)[:1_000])
+    assert len(first) == settings.partitions, first
+    wait_until(everything(copies, len(backlog)), 60, "all records copied")
+
+
 def test_after_sigterm_in_the_middle_the_next_worker_goes_on_where_it_ended(
     settings: Settings, processes: Processes, copies: Copies
 ) -> None:
