@@ -30,7 +30,7 @@ test: install  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/faults --ignore tests/ops --ignore tests/ui
 
 test-faults: install  ## kill, freeze, restart, scale, cut off and poison the workers under load; a table at the end
-	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/faults
 
 PROMETHEUS := /usr/bin/prometheus /usr/bin/promtool /usr/bin/amtool
 $(PROMETHEUS):
@@ -53,7 +53,7 @@ soak: install  ## a million events and fifty kills, then one line of arithmetic;
 
 KAFKA_TESTS ?= tests/topology tests/faults
 test-kafka: install  ## run the tests that use a broker, faults too, on Apache Kafka (Java 17 and Maven; no containers)
-	VIBESTREAM_TEST_BROKER=kafka $(BIN)/python -m pytest $(KAFKA_TESTS)
+	VIBESTREAM_TEST_BROKER=kafka $(BIN)/python -m pytest -n 2 --dist loadfile $(KAFKA_TESTS)
 
 check: install  ## lint, types, Dockerfile, documents and their links, known vulnerabilities of dependencies
 	$(BIN)/ruff format --check .

@@ -1,11 +1,13 @@
 """One pipeline for all faults, and their table at the end."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
 
 import pytest
 
 from tests.faults.live import Live, live_pipeline
-from tests.faults.outcomes import OUTCOMES, table
+from tests.faults.outcomes import OUTCOMES, Outcome, table
 from tests.faults.proxy import Proxy, proxy_in_thread
 from tests.kafka.cluster import Cluster
 from topology.broker import embedded_broker, free_port
@@ -43,6 +45,20 @@ def network(live: Live) -> Iterator[Proxy]:
         pytest.skip(f"the network of {live.settings.broker} is not ours to break")
     yield live.proxy
     live.proxy.heal()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what the faults did over to the process that shows it, if this is one of several that run tests."""
+    outcomes = session.config.stash.get(OUTCOMES, [])
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["outcomes"] = [asdict(outcome) for outcome in outcomes]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take it over; one that crashed has nothing to say."""
+    outcomes = getattr(node, "workeroutput", {}).get("outcomes", [])
+    node.config.stash.setdefault(OUTCOMES, []).extend(Outcome(**outcome) for outcome in outcomes)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

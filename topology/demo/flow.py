@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
-from schemas.errors import VibestreamError
+from schemas.errors import BrokerUnavailable, VibestreamError
 from topology.kafka import Committed, make_consumer, partitions_of
 from topology.settings import Settings
 from topology.topics import ANNOTATIONS, REVIEW_REQUESTS, VIDEO_UPLOADS, WATCH_EVENTS
@@ -71,20 +71,25 @@ class Flow:
         """Return when so many uploads and watches have gone all the way; `check` raises if a worker is gone.
 
         Raises:
-            VibestreamError: nothing has moved for two minutes.
+            VibestreamError: nothing has moved for two minutes, or the broker has not answered for so long.
 
         """
         last, moved = None, time.monotonic()
         while True:
-            now = self.progress()
-            on_progress(now)
-            if now.drained(uploads, watches):
-                return
+            try:
+                now = self.progress()
+            except BrokerUnavailable as error:
+                now, reason = last, str(error)
+            else:
+                reason = str(now)
+                on_progress(now)
+                if now.drained(uploads, watches):
+                    return
             if now != last:
                 last, moved = now, time.monotonic()
             elif time.monotonic() - moved > _STALLED_S:
                 raise VibestreamError(
-                    f"nothing moved for {_STALLED_S:.0f} s: {now} of {uploads} uploads, {watches} watches"
+                    f"nothing moved for {_STALLED_S:.0f} s with {uploads} uploads and {watches} watches: {reason}"
                 )
             check()
             time.sleep(0.2)
