@@ -261,7 +261,8 @@ def _closing(producer: ConfirmedProducer, *steps: Callable[[], Awaitable[None]])
 
     async def close() -> None:
         async with AsyncExitStack() as stack:
-            stack.callback(producer.close)
+            # In a thread: cut off from the broker it waits for what is under way, longer than a worker may take to end.
+            stack.push_async_callback(asyncio.to_thread, producer.close)
             for step in reversed(steps):
                 stack.push_async_callback(step)
 

@@ -92,14 +92,9 @@ class Workers:
         for role, worker in ending.items():
             self._running[role].remove(worker)
             worker.send_signal(signal.SIGTERM)
-        for role, worker in ending.items():
-            try:
-                ended = worker.wait(_END_S)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
-                ended = f"nothing for {_END_S} s"
-            assert ended == code, f"{role} ended with {ended}:\n{self.log(role)}"
+        wrong = {role: ended for role, worker in ending.items() if (ended := _waited(worker)) != code}
+        logs = "".join(f"\n{role}:\n{self.log(role)}" for role in wrong)
+        assert not wrong, f"ended with {wrong} instead of {code}:{logs}"
 
     def end_extra(self) -> None:
         """End all but the youngest worker of each role."""
@@ -121,3 +116,13 @@ class Workers:
             worker.send_signal(signal.SIGCONT)
             worker.kill()
             worker.wait()
+
+
+def _waited(worker: Worker) -> int | str:
+    """Return its exit code; one that does not end in time is killed."""
+    try:
+        return worker.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        worker.wait()
+        return f"nothing for {_END_S} s"
