@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from monitoring.scrape import scrape, total
@@ -87,14 +87,14 @@ class Workers:
         """SIGTERM, which must end in exit code 0 within the time for draining."""
         self.end_all({role: worker or self.oldest(role)})
 
-    def end_all(self, ending: Mapping[Role, Worker], code: int = 0) -> None:
-        """The same to one worker per role at once, which must end in `code`."""
+    def end_all(self, ending: Mapping[Role, Worker], codes: Sequence[int] = (0,)) -> None:
+        """The same to one worker per role at once, each of which must end in one of `codes`."""
         for role, worker in ending.items():
             self._running[role].remove(worker)
             worker.send_signal(signal.SIGTERM)
-        wrong = {role: ended for role, worker in ending.items() if (ended := _waited(worker)) != code}
+        wrong = {role: ended for role, worker in ending.items() if (ended := _waited(worker)) not in codes}
         logs = "".join(f"\n{role}:\n{self.log(role)}" for role in wrong)
-        assert not wrong, f"ended with {wrong} instead of {code}:{logs}"
+        assert not wrong, f"ended with {wrong} instead of {codes}:{logs}"
 
     def end_extra(self) -> None:
         """End all but the youngest worker of each role."""
