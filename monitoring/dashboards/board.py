@@ -73,6 +73,11 @@ def ratio(part: str, *of: str) -> str:
     return " / ".join((part, *of))
 
 
+def share(part: str, whole: str) -> str:
+    """Return the first by the second; 0, and not nothing, of what has no part yet."""
+    return ratio(f"({part} or 0 * {whole})", whole)
+
+
 def quantile(q: float, histogram: str, by: str = "", where: str = "") -> str:
     """Return a quantile of a histogram, one a combination of the labels `by`."""
     labels = f"le, {by}" if by else "le"

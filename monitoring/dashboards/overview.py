@@ -123,7 +123,7 @@ _WORKERS = Row(
     [
         Panel(
             "Workers ready", "By role.", "short",
-            [Query("sum by (role) (vibestream_worker * on (instance, job) vibestream_ready)", "{{role}}")], width=6,
+            [Query(f"sum by (role) (vibestream_ready * {_PER_ROLE})", "{{role}}")], width=6,
         ),
         Panel(
             "Processor", "Cores in use.", "short",

@@ -1,6 +1,6 @@
 """Annotation quality: what the student decides, what the LLM makes of it, and whether either drifts."""
 
-from monitoring.dashboards.board import Board, Panel, Query, Row, half_and_most, rate, ratio
+from monitoring.dashboards.board import Board, Panel, Query, Row, half_and_most, rate, ratio, share
 
 _CLEAR = 'verdict!="unclear"'
 
@@ -12,7 +12,7 @@ _DECISIONS = Row(
             "percentunit",
             [
                 Query(
-                    ratio(
+                    share(
                         rate("vibestream_student_decisions_total", "attribute", 'band="uncertain"'),
                         rate("vibestream_student_decisions_total", "attribute"),
                     ),
@@ -61,7 +61,7 @@ _LLM = Row(
             "percentunit",
             [
                 Query(
-                    ratio(
+                    share(
                         rate("vibestream_review_verdicts_total", "attribute", 'verdict="overturned"'),
                         rate("vibestream_review_verdicts_total", "attribute", _CLEAR),
                     ),
