@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from models.clip import Clip
 from schemas.annotation import AnnotatorVersion
 from schemas.events import VideoUpload
 
@@ -14,13 +15,15 @@ class Question:
     """Does this video have these attributes (ids of the catalogue)?
 
     `gain` is how many wrong labels an answer is expected to set right; when money is short, it goes where that is most.
-    `alone`: the answer matters so much that no other video's text may be in the same request.
+    `alone`: the answer matters so much that no other video's text may be in the same request. `clip`: the video itself,
+    for an LLM that sees; such a question has a request of its own.
     """
 
     upload: VideoUpload
     attributes: tuple[str, ...]
     gain: float = math.inf
     alone: bool = False
+    clip: Clip | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What the LLM said, held against what it was asked: nothing is believed that was not checked."""
 
 import html
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -20,6 +21,7 @@ _MAX_EVIDENCE = 500
 _LEAST_LATIN = 3
 _LABELS: dict[str, bool | None] = {"yes": True, "no": False, "unclear": None}
 _NOT_FOUND = "the LLM's evidence is not in the video's text"
+_MOMENT = re.compile(r"\[\d{1,3}:\d\d\] ?\w")
 _NONE_GIVEN = "the LLM said yes and named no evidence"
 
 
@@ -47,7 +49,7 @@ def unanswerable(question: Question, catalogue: Catalogue) -> Declined | None:
     unknown = [attribute for attribute in question.attributes if attribute not in catalogue.ids]
     if unknown:
         return Declined(f"not in the catalogue: {', '.join(unknown)[:200]}")
-    if not video_text(question.upload):
+    if not video_text(question.upload) and question.clip is None:
         return Declined("the video has no text to judge")
     return None
 
@@ -99,14 +101,17 @@ def _answered(answer: _Answer, question: Question, *, alone: bool) -> Answered |
         return None
     fields = [folded(text) for text in video_text(question.upload).values()]
     said = [verdict for verdict in answer.verdicts if verdict.attribute in question.attributes]
-    verdicts = {verdict.attribute: _checked(verdict, fields) for verdict in said}
+    watched = question.clip is not None
+    verdicts = {verdict.attribute: _checked(verdict, fields, watched=watched) for verdict in said}
     unfounded = sum(verdict.reason is not None for verdict in verdicts.values())
     _count("unfounded", unfounded)
     return None if unfounded and not alone else Answered(verdicts, answer.speaks_to_rater)
 
 
-def _checked(said: _Verdict, fields: Sequence[str]) -> Verdict:
+def _checked(said: _Verdict, fields: Sequence[str], *, watched: bool) -> Verdict:
     label, evidence = _LABELS[said.verdict], _evidence(said.evidence, fields)
+    if evidence is None and watched and _MOMENT.match(clean(said.evidence)):
+        evidence = clean(said.evidence)[:_MAX_EVIDENCE]  # of a video nothing can be quoted
     if label is None or evidence is not None:
         return Verdict(label, evidence)
     if clean(said.evidence):

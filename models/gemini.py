@@ -14,8 +14,10 @@ from google.genai import types
 
 from models.annotator import Question
 from models.answer import read_outcome
+from models.clip import Clip, VideoTerms
 from models.gemini_failure import REQUEST_ERRORS, of_error, of_response
-from models.llm_outcome import NOTHING, Call, Replied, Retry, Usage
+from models.gemini_video import ATTACHED, VideoRefused, attached, media_resolution
+from models.llm_outcome import NOTHING, Call, Permanent, Replied, Retry, Usage
 from models.prompt import Rubric, RubricFile, compile_rubric, fence, load_prompt
 from monitoring.gen_ai import count_request, count_tokens
 from schemas.annotation import AnnotatorVersion
@@ -67,10 +69,13 @@ class Gemini:
         timeout_s: float = 60.0,
         connections: int = 16,
         flex: bool = False,
+        video: VideoTerms | None = None,
     ) -> None:
         """`timeout_s` bounds one request. It includes waiting for one of the `connections`: make no more requests.
 
         `flex` asks at half the price and may be made to wait for minutes, or be turned away, when Gemini is busy.
+
+        `video`: how it sees the clips of questions.
 
         Raises:
             ConfigurationError: the key is empty.
@@ -87,6 +92,7 @@ class Gemini:
         self._timeout_ms = round(timeout_s * 1_000)
         self._connections = connections
         self._tier = types.ServiceTier.FLEX if flex else None
+        self._video = video or VideoTerms()
         self._opening = asyncio.Lock()
         self._session: ClientSession | None = None
         self._client: genai.Client | None = None
@@ -110,19 +116,24 @@ class Gemini:
         """Return a bound: no token is shorter than a byte, and the length of the answer is limited."""
         videos = sum(len(fence({"0" * 20: question}, "0" * 16).encode()) for question in questions)
         known = len(self._rubric.instruction.encode()) + self._schema_bytes + len(_REPAIR) + _TOKENS_AROUND
-        return Usage(known + videos, room * _room(questions))
+        seen = sum(self._video.most(one.clip) + len(ATTACHED) for one in questions if one.clip)
+        return Usage(known + videos + seen, room * _room(questions))
 
     async def ask(self, questions: Sequence[Question], *, room: int = 1, repair: bool = False) -> Call:
         """Make one request; see `Llm`."""
         nonce = secrets.token_hex(8)
         asked = {f"{nonce}-{i}": question for i, question in enumerate(questions)}
         contents = fence(asked, nonce) + (_REPAIR if repair else "")
+        config = self._config(room * _room(questions))
         started = time.perf_counter()
         try:
             client = await self.open()
-            response = await client.aio.models.generate_content(
-                model=self._model, contents=contents, config=self._config(room * _room(questions))
-            )
+            if (clip := questions[0].clip) is None:
+                response = await client.aio.models.generate_content(model=self._model, contents=contents, config=config)
+            else:
+                response = await self._watch(client, clip, contents, config)
+        except VideoRefused as error:
+            call = Call(Permanent("refused", str(error)[:300]), NOTHING)
         except REQUEST_ERRORS as error:
             failure = of_error(error, self._model)
             unknown = isinstance(failure, Retry) and failure.cause not in _UNBILLED
@@ -131,6 +142,14 @@ class Gemini:
             call = read_response(response, asked)
         count(self._model, call, time.perf_counter() - started)
         return call
+
+    async def _watch(
+        self, client: genai.Client, clip: Clip, text: str, config: types.GenerateContentConfig
+    ) -> types.GenerateContentResponse:
+        config.media_resolution = media_resolution(self._video)
+        async with attached(client, clip, self._video) as part:
+            message = types.Content(role="user", parts=[types.Part(text=text + ATTACHED), part])
+            return await client.aio.models.generate_content(model=self._model, contents=message, config=config)
 
     async def close(self) -> None:
         """Close the connections; no more can be asked afterwards."""

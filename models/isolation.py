@@ -98,7 +98,7 @@ def grouped(
     alone: list[list[T]] = []
     for item in items:
         asked = question(item)
-        found = [*risks(asked.upload), *(["important"] if asked.alone else [])]
+        found = [*risks(asked.upload), *(["important"] if asked.alone else []), *(["video"] if asked.clip else [])]
         for risk in found:
             metrics.LLM_ALONE.labels(risk).inc()
         creator = asked.upload.creator_id

@@ -22,6 +22,8 @@ _decode = msgspec.json.Decoder(_Kept).decode
 def content_key(question: Question, llm: Llm) -> bytes:
     """Return the key of a video's text under one rubric, schema, model and sampling; whatever is asked about it."""
     content = hashlib.sha256(msgspec.json.encode(list(video_text(question.upload).items()))).digest()
+    if question.clip is not None:
+        content += question.clip.digest
     told = hashlib.sha256(msgspec.json.encode(llm.version) + llm.sampling.encode()).digest()
     return hashlib.sha256(content + told).digest()
 

@@ -6,8 +6,9 @@ import msgspec
 
 from models.annotator import Annotator, Answered, Declined, Outcome, Postponed, Question, Verdict
 from models.isolation import speaks_to_the_rater
+from models.media.clips import Clips
 from monitoring import metrics
-from schemas.annotation import Annotation, AttributeScore, ReviewRequest
+from schemas.annotation import Annotation, AttributeScore, Media, ReviewRequest
 from schemas.attributes import Catalogue
 from schemas.errors import InvalidRecord
 from schemas.events import VideoUpload
@@ -29,8 +30,18 @@ class ReviewStage(Stage[ReviewRequest]):
     name = "review"
     freshness = metrics.UPLOAD_TO_REVIEWED
 
-    def __init__(self, annotator: Annotator, catalogue: Catalogue, *, annotations: str, dead_letters: str) -> None:
+    def __init__(
+        self,
+        annotator: Annotator,
+        catalogue: Catalogue,
+        *,
+        annotations: str,
+        dead_letters: str,
+        clips: Clips | None = None,
+    ) -> None:
+        """Take over `annotator` and `clips`, which bring the videos to an annotator that sees them."""
         super().__init__(dead_letters)
+        self._clips = clips
         self._annotator = annotator
         self._catalogue = catalogue
         self._annotations = annotations
@@ -62,8 +73,16 @@ class ReviewStage(Stage[ReviewRequest]):
             if known is None or request.annotation.seq >= known.annotation.seq:
                 newest[request.upload.video_id] = request
         requests = [request for request in newest.values() if request.attributes]
-        outcomes = await self._annotator.annotate([self._question(request) for request in requests])
-        reviewed = [self._finish(request, outcome) for request, outcome in zip(requests, outcomes, strict=True)]
+        questions = [self._question(request) for request in requests]
+        if self._clips is None:
+            outcomes = await self._annotator.annotate(questions)
+        else:
+            async with self._clips.attach(questions) as questions:
+                outcomes = await self._annotator.annotate(questions)
+        reviewed = [
+            _given(self._finish(request, outcome), request, question, outcome)
+            for request, question, outcome in zip(requests, questions, outcomes, strict=True)
+        ]
         reviewed += [self._finish(request, _RETIRED) for request in newest.values() if not request.attributes]
 
         def confirm() -> None:
@@ -124,13 +143,25 @@ class ReviewStage(Stage[ReviewRequest]):
         }
 
     async def close(self) -> None:
-        """Close the annotator."""
+        """Close the annotator and what brings videos."""
         await self._annotator.close()
+        if self._clips is not None:
+            await self._clips.close()
 
 
 _MAX_REASON = 500
 _RETIRED = Declined("what was open was retired from the catalogue")
 _NOT_CLEARED = Verdict(None, None, "the text may speak to the LLM, which then can't clear it")
+
+
+def _given(made: Annotation, request: ReviewRequest, question: Question, outcome: Outcome) -> Annotation:
+    """Say of a video what the LLM was given: the video, or its text alone."""
+    if request.upload.media_uri is None or not isinstance(outcome, Answered):
+        return made
+    media = made.media or Media("off")
+    return msgspec.structs.replace(
+        made, media=msgspec.structs.replace(media, llm="text" if question.clip is None else "video")
+    )
 
 
 def _answered(score: AttributeScore, verdict: Verdict, *, known: bool) -> AttributeScore:

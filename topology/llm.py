@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
+from models.clip import VideoTerms
 from models.gemini import ApiKey, Gemini, VertexAi
 from models.llm_annotator import LlmAnnotator, Pace, RateLimits
 from models.llm_budget import Budget
@@ -31,6 +32,17 @@ def make_gemini(settings: Settings, catalogue: Catalogue, *, flex: bool = False)
         timeout_s=settings.gemini_timeout_s,
         connections=settings.llm_concurrency,
         flex=flex,
+        video=video_terms(settings),
+    )
+
+
+def video_terms(settings: Settings) -> VideoTerms:
+    """Return how Gemini sees videos."""
+    return VideoTerms(
+        settings.gemini_video_fps,
+        settings.gemini_video_resolution,
+        settings.gemini_video_s,
+        upload_s=settings.gemini_timeout_s,
     )
 
 

@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from models.media.clips import Clips
 from models.media.decode import DecodeLimits, DecodePool, Plan
 from models.media.fetch import FetchLimits, MediaFetcher
 from models.media.frame_encoder import FrameEncoder
@@ -12,6 +13,7 @@ from models.media.rules import MediaRules
 from models.student import Student
 from schemas.attributes import Catalogue
 from schemas.errors import BundleError, ConfigurationError
+from topology.llm import video_terms
 from topology.settings import Settings
 
 _FRAMES = 8
@@ -56,6 +58,23 @@ def make_pool(settings: Settings) -> DecodePool:
         settings.media_memory_mb, settings.media_decode_s, settings.media_max_pixels, settings.media_max_s
     )
     return DecodePool(settings.media_decoders, limits)
+
+
+def make_clips(settings: Settings) -> Clips | None:
+    """Return what brings videos to the LLM; None where it may not see them, or can't.
+
+    Raises:
+        ConfigurationError: nothing may be fetched, a rule is malformed, or PyAV is not installed.
+
+    """
+    if settings.llm != "gemini" or not settings.gemini_video:
+        return None
+    rules = [rule.strip() for rule in settings.gemini_video_uris.split(",") if rule.strip()]
+    if not (media_rules(settings).any or rules):
+        raise ConfigurationError(
+            "VIBESTREAM_GEMINI_VIDEO is true and VIBESTREAM_MEDIA_ALLOW empty: list what may be fetched and sent"
+        )
+    return Clips(make_fetcher(settings), make_pool(settings), MediaRules(rules), video_terms(settings))
 
 
 def make_looker(settings: Settings, student: Student) -> Looker:

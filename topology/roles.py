@@ -37,7 +37,7 @@ from topology.changelog import Changelog
 from topology.follow import AnnotationFollower
 from topology.labelers import labeler
 from topology.llm import make_llm
-from topology.media import load_for, make_looker, makes_text
+from topology.media import load_for, make_clips, make_looker, makes_text
 from topology.producer import ConfirmedProducer
 from topology.serve_candidates import CandidatesEndpoint, count_partitions
 from topology.settings import Role, Settings
@@ -163,6 +163,7 @@ def _review(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduce
         catalogue,
         annotations=settings.topic(ANNOTATIONS),
         dead_letters=settings.topic(DEAD_LETTERS),
+        clips=make_clips(settings),
     )
     # The annotator waits by itself for a service that is away, and knows for how long.
     delivery = Delivery(stage, producer.produce, Backoff(most=0.5))

@@ -105,6 +105,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     gemini_project: Annotated[str, Meta(description="ask through Vertex AI, as this project; no key then")] = ""
     gemini_location: Annotated[str, Meta(min_length=1, description="of Vertex AI")] = "global"
     gemini_timeout_s: Annotated[float, Meta(gt=0, le=600, description="for one request")] = 60.0
+    gemini_video: Annotated[bool, Meta(description="let Gemini see the videos that media_allow lists")] = False
+    gemini_video_uris: Annotated[
+        str, Meta(description="URIs, a comma between: what Gemini fetches itself, such as gs://bucket/ with Vertex AI")
+    ] = ""
+    gemini_video_fps: Annotated[float, Meta(gt=0, le=24, description="frames a second that it sees")] = 1.0
+    gemini_video_resolution: Annotated[
+        Literal["low", "medium", "high"], Meta(description="tokens a frame: 66, 258, 280")
+    ] = "low"
+    gemini_video_s: Annotated[float, Meta(ge=1, le=3_600, description="it sees no more than these first seconds")] = (
+        60.0
+    )
     llm_state: Annotated[
         str, Meta(description="folder of the LLM's answers and spending; empty: `llm` beside a local store")
     ] = ""

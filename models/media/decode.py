@@ -25,7 +25,7 @@ SOUND_HZ = 16_000
 _CHILD = Path(__file__).with_name("decode_child.py")
 _SERVED = 500
 """A process is replaced after so many files: what FFmpeg may have leaked goes with it."""
-_START_S = 30.0
+_START_S = 60.0
 _BYTES_PER_LINE = 2**16
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 

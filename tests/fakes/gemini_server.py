@@ -22,6 +22,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.fakes.gemini_files import GeminiFiles, add_files
 from tests.fakes.gemini_ledger import Faults, Ledger
 
 _VIDEO = re.compile(
@@ -50,6 +51,8 @@ class GeminiServer:
     delay_s: float = 0.0
     stall_s: float = 5.0
     remembers: bool = True
+    files: GeminiFiles = field(default_factory=GeminiFiles)
+    sees: tuple[str, ...] = ()
     caches: bool = False
 
     def messages(self) -> list[str]:
@@ -85,7 +88,7 @@ async def gemini_server(server: GeminiServer | None = None) -> AsyncIterator[Gem
         finally:
             server.running -= 1
 
-    app = web.Application()
+    app = web.Application(client_max_size=2**26)
 
     async def ledger(_: web.Request) -> web.Response:
         accounts = {name: value for name, value in vars(server.ledger).items() if not name.startswith("_")}
@@ -95,6 +98,7 @@ async def gemini_server(server: GeminiServer | None = None) -> AsyncIterator[Gem
         server.faults = Faults(await request.json())
         return web.Response()
 
+    add_files(app, server.files, lambda: server.url)
     app.router.add_post("/v1beta/models/{call:.+}", generate)
     app.router.add_post("/v1beta1/projects/{call:.+}", generate)
     app.router.add_get("/ledger", ledger)
@@ -151,7 +155,8 @@ async def _respond(server: GeminiServer, request: web.Request, body: Json) -> we
     if mode in _ERRORS:
         return _ERRORS[mode]()
     lost = mode in ("drop", "stall")
-    reply = _reply(message, "ok" if lost else mode, prompt)
+    seen = server.sees if len(body["contents"][0]["parts"]) > 1 else ()
+    reply = _reply(message, "ok" if lost else mode, prompt, seen)
     usage = reply["usageMetadata"]
     if server.caches:  # the beginning that all requests share
         usage["cachedContentTokenCount"] = len(json.dumps(body["systemInstruction"])) // 4
@@ -205,9 +210,9 @@ _ERRORS: dict[str, Callable[[], web.Response]] = {
 }
 
 
-def _reply(message: str, mode: str, prompt: int) -> Json:
+def _reply(message: str, mode: str, prompt: int, seen: tuple[str, ...] = ()) -> Json:
     videos = [match.groupdict() for match in _VIDEO.finditer(message)]
-    text = json.dumps({"answers": [_answer(video) for video in videos]})
+    text = json.dumps({"answers": [_answer(video, seen) for video in videos]})
     usage = {"promptTokenCount": prompt, "candidatesTokenCount": len(text) // 4, "thoughtsTokenCount": 3}
     reply: Json = {"usageMetadata": usage, "modelVersion": "fake", "responseId": "r"}
     if mode == "blocked":
@@ -251,14 +256,20 @@ def _spoil(mode: str, videos: list[dict[str, str]]) -> str:
     return json.dumps({"answers": answers})
 
 
-def _answer(video: dict[str, str]) -> Json:
-    """Yes where the attribute's id stands in the text, unclear where it stands with a question mark, else no."""
+def _answer(video: dict[str, str], seen: tuple[str, ...] = ()) -> Json:
+    """Yes where the attribute's id stands in the text, unclear where it stands with a question mark, else no.
+
+    What is `seen` in the video that is attached is a yes, too.
+    """
     text = html.unescape(video["text"])
     verdicts: list[Json] = []
     for attribute in video["asked"].split():
         found = attribute in text
         verdict = "unclear" if f"{attribute}?" in text else "yes" if found else "no"
-        verdicts.append({"attribute": attribute, "evidence": attribute if found else "", "verdict": verdict})
+        evidence = attribute if found else ""
+        if attribute in seen:
+            verdict, evidence = "yes", "[0:01] it can be seen"
+        verdicts.append({"attribute": attribute, "evidence": evidence, "verdict": verdict})
     speaks = "O great machine" in text
     return {"video_id": video["id"], "speaks_to_rater": speaks, "verdicts": verdicts}
 
