@@ -55,12 +55,14 @@ KAFKA_TESTS ?= tests/topology tests/faults
 test-kafka: install  ## run the tests that use a broker, faults too, on Apache Kafka (Java 17 and Maven; no containers)
 	VIBESTREAM_TEST_BROKER=kafka $(BIN)/python -m pytest -n 2 --dist loadfile $(KAFKA_TESTS)
 
-check: install  ## lint, types, Dockerfile, documents and their links, known vulnerabilities of dependencies
+check: install  ## lint, types, containers, documents and their links, known vulnerabilities of dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/python -m pytest --quiet tests/test_docs.py tests/topology/test_asyncapi.py tests/topology/test_openapi.py \
+	$(BIN)/docker-compose --profile gpu --profile media config --quiet
+	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %kustomization.yaml %autoscaling.yaml,$(wildcard deploy/kubernetes/*.yaml))
+	$(BIN)/python -m pytest --quiet tests/deploy tests/test_docs.py tests/topology/test_asyncapi.py tests/topology/test_openapi.py \
 		tests/topology/test_settings.py
 	.ci/asyncapi
 	$(BIN)/python .ci/dependency_audit.py

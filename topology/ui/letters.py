@@ -23,7 +23,7 @@ from topology.dead_letters import (
     select,
 )
 from topology.producer import ConfirmedProducer
-from topology.settings import ROLES, Settings
+from topology.settings import ALL_ROLES, Settings
 
 _SHOWN = 200
 _Act = Callable[[Settings, ConfirmedProducer, Sequence[DeadLetter]], None]
@@ -55,7 +55,7 @@ class LetterPages:
             kinds=Counter(letter.kind for letter in found).most_common(),
             asked=asked,
             all_kinds=get_args(ErrorKind),
-            all_stages=ROLES,
+            all_stages=ALL_ROLES,
             form_key=self._form_key,
             done=asked.get("done", ""),
         )

@@ -10,10 +10,11 @@ from confluent_kafka import KafkaException, TopicPartition
 from schemas.errors import BrokerUnavailable, VibestreamError
 from streams.record import Record
 from topology.kafka import Committed, make_consumer, partitions_of
-from topology.settings import ROLES, Role, Settings
+from topology.settings import ALL_ROLES, Role, Settings
 from topology.topics import (
     ANNOTATIONS,
     DEAD_LETTERS,
+    MEDIA_REQUESTS,
     REVIEW_REQUESTS,
     SESSION_CANDIDATES,
     USER_STATES,
@@ -28,6 +29,7 @@ _TOPICS = {  # how many of the records that are there already are read
     VIDEO_UPLOADS: 5_000,
     ANNOTATIONS: 10_000,
     REVIEW_REQUESTS: 1_000,
+    MEDIA_REQUESTS: 1_000,
     WATCH_EVENTS: 5_000,
     SESSION_CANDIDATES: 1_000,
     USER_STATES: 2_000,
@@ -36,6 +38,7 @@ _TOPICS = {  # how many of the records that are there already are read
 _READS: dict[Role, str] = {
     "annotate": VIDEO_UPLOADS,
     "review": REVIEW_REQUESTS,
+    "media": MEDIA_REQUESTS,
     "store": ANNOTATIONS,
     "session": WATCH_EVENTS,
 }
@@ -59,7 +62,7 @@ class Tail:
         """
         self._settings = settings
         self._recent = recent
-        self.lags: dict[Role, int | None] = dict.fromkeys(ROLES)
+        self.lags: dict[Role, int | None] = dict.fromkeys(ALL_ROLES)
         self.trouble: str | None = None
         self._ends: dict[str, dict[int, int]] = defaultdict(dict)
         self._stopping = Event()
