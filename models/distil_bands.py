@@ -66,7 +66,8 @@ class Chosen:
 def hold_out(rows: Rows, share: float, seed: int, learned: Prints | None = None) -> Held:
     """Take this share of the texts that people labelled as proof, and half as large a share of the others as pilot.
 
-    Neither takes a text that the trunk has `learned` already; where few others are left, two of three are proof.
+    Neither takes a text that the trunk has `learned` already. Of the others half are proof at most and a quarter pilot,
+    for the rest is what the student can be calibrated on.
 
     Raises:
         ConfigurationError: that leaves no text for a part.
@@ -76,9 +77,12 @@ def hold_out(rows: Rows, share: float, seed: int, learned: Prints | None = None)
     fresh = np.ones(len(rows.texts), np.bool_) if learned is None else ~among(rows.texts, learned)
     by_people = np.flatnonzero(rows.golden.any(axis=1))
     free = rng.permutation(by_people[fresh[by_people]])
-    proof = free[: min(round(share * len(by_people)), -(-2 * len(free) // 3))]
+    most = len(free) if learned is None else len(free) // 2
+    proof = free[: min(round(share * len(by_people)), most)]
     others = rng.permutation(np.setdiff1d(np.arange(len(rows.texts)), proof))
-    pilot = others[fresh[others]][: round(share / 2 * len(others))]
+    free_others = others[fresh[others]]
+    most = len(free_others) if learned is None else len(free_others) // 2
+    pilot = free_others[: min(round(share / 2 * len(others)), most)]
     learn = np.setdiff1d(others, pilot)
     if not min(len(proof), len(pilot), len(learn)):
         raise ConfigurationError(

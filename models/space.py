@@ -93,10 +93,11 @@ class Linear:
         return x @ self.weights + self.bias
 
 
-def fit_linear(x: Floats, targets: Targets) -> Linear:
-    """Fit logistic regressions on standardised columns by L-BFGS."""
+def fit_linear(x: Floats, targets: Targets, blind: int = 0) -> Linear:
+    """Fit logistic regressions on standardised columns by L-BFGS; the first `blind` columns get no weight."""
     mean, spread = x.mean(axis=0), x.std(axis=0) + np.float32(1e-3)
     z = (x - mean) / spread
+    z[:, :blind] = 0
     shape = z.shape[1] + 1, targets.hard.shape[1]
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -197,15 +198,24 @@ def space_steps(trunk: Trunk, rows: int, attributes: int) -> int:
 
 
 def fit_space(rows: Rows, trunk: Trunk, seed: int, advance: Advance) -> Resident:
-    """Let the trunk read all rows once; then fit words and heads as `models.nano.fit_nano` does."""
+    """Let the trunk read all rows once; then fit words and heads as `models.nano.fit_nano` does.
+
+    The hidden layer knows the labels of what the trunk has learned, so how far to trust it can only be told on other
+    rows, which alone are calibrated on. Where these are too few, the heads don't see it.
+    """
     tokens = tokenize(trunk.tokenizer, rows.texts)
     x, states = _features(trunk, tokens, advance)
+    fresh = _fresh(rows, trunk)
+    blind = 0 if fresh.size else trunk.manifest.dim
     counts, targets = count_words(tokens, len(trunk.weights["table"])), Targets.of(rows)
     fold = np.random.default_rng(seed).permutation(len(rows.texts)) % FOLDS
     logits = np.zeros((3 if states else 2, *rows.q.shape), np.float32)
 
     def fit(inside: NDArray[np.intp]) -> tuple[Words, Linear, Attention | None]:
-        words, heads = fit_words(counts[inside], targets[inside], advance), fit_linear(x[inside], targets[inside])
+        words, heads = (
+            fit_words(counts[inside], targets[inside], advance),
+            fit_linear(x[inside], targets[inside], blind),
+        )
         advance()
         return words, heads, fit_attention(states, inside, targets, seed, advance) if states else None
 
@@ -216,20 +226,17 @@ def fit_space(rows: Rows, trunk: Trunk, seed: int, advance: Advance) -> Resident
         if states and looking:
             logits[2, outside] = looking.logits(states, outside)
     words, heads, looking = fit(np.arange(len(rows.texts)))
-    heldout = _fresh(rows, trunk)
+    heldout = fresh if fresh.size else np.arange(len(rows.texts))
     return Resident(trunk, words, heads, looking, heldout, logits[:, heldout], len(rows.texts))
 
 
 def _fresh(rows: Rows, trunk: Trunk) -> NDArray[np.intp]:
-    """Return the rows to calibrate on: those that the trunk has not learned, or all where these are too few.
-
-    The trunk finds easier what it has learned, so that calibration on it is a little too sure.
-    """
+    """Return the rows that the trunk has not learned; none where they are too few to calibrate every attribute on."""
     fresh = np.flatnonzero(~among(rows.texts, trunk.learned))
     known = rows.weight[fresh] > 0
     positives = (known & (rows.q[fresh] > 0.5)).sum(axis=0)
     enough = (known.sum(axis=0) >= MIN_GOLDEN) & (positives >= MIN_POSITIVES)
-    return fresh if enough.all() else np.arange(len(rows.texts))
+    return fresh if enough.all() else fresh[:0]
 
 
 def _features(trunk: Trunk, tokens: Sequence[Sequence[int]], advance: Advance) -> tuple[Floats, States | None]:

@@ -87,7 +87,8 @@ def test_texts_that_the_trunk_has_learned_prove_nothing(first: Path, tmp_path: P
     fresh = int((~among(new.texts, trunk.learned)).sum())
     held = hold_out(both, 0.5, 1, trunk.learned)
     assert not among([*held.pilot.texts, *held.proof.texts], trunk.learned).any()
-    assert len(held.proof.texts) == -(-2 * fresh // 3)
+    assert len(held.proof.texts) == fresh // 2
+    assert len(held.pilot.texts) == (fresh - fresh // 2) // 2
     assert sum(len(part.texts) for part in held) == 420
     with pytest.raises(ConfigurationError, match="0 of these are not learned by the trunk"):
         hold_out(old, 0.5, 1, trunk.learned)
@@ -98,6 +99,18 @@ def test_texts_that_the_trunk_has_learned_prove_nothing(first: Path, tmp_path: P
     certificate = load_manifest(path).certificate
     assert certificate is not None
     assert certificate.texts == len(held.proof.texts)
+
+
+def test_nothing_is_calibrated_by_a_hidden_layer_that_knows_the_labels(first: Path, tmp_path: Path):
+    trunk = read_trunk(first)
+    dim = trunk.manifest.dim
+    same = fit_space(rows_for(CATALOGUE, tmp_path, 300, seed=1), trunk, 1, lambda: None)
+    assert not same.heads.weights[:dim].any()
+    assert len(same.heldout) == 300
+    others = rows_for(CATALOGUE, tmp_path, 600, seed=4)
+    found = fit_space(others, trunk, 1, lambda: None)
+    assert found.heads.weights[:dim].any()
+    assert not among([others.texts[i] for i in found.heldout], trunk.learned).any()
 
 
 def test_a_bundle_that_does_not_tell_what_it_learned_is_no_trunk(first: Path, tmp_path: Path):
