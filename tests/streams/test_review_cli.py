@@ -24,7 +24,7 @@ def test_a_title_is_shown_with_what_student_and_llm_say(keyed: Settings) -> None
     done = annotate(keyed, "a funny cat")
     assert (done.returncode, done.stderr) == (0, "")
     (line,) = (line.split() for line in done.stdout.splitlines() if line.split()[0] == "funny")
-    assert line[3:] == ["yes", "funny"]
+    assert line[3:] == ["yes", "llm", "funny"]
 
 
 @pytest.mark.parametrize(

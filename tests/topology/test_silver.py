@@ -85,7 +85,8 @@ def test_a_labelling_that_is_killed_goes_on_and_labels_everything_once(
     assert set(cells.values()) == {1}
     again = Counter(gemini.ledger.answered) - answered
     asked_again = [text for text in again if answered[text]]
-    assert len(asked_again) <= 4 * settings.llm_concurrency, "no more than what was under way"
+    # Four runs of 32 are under way at once; what of them was answered but not yet kept is asked again.
+    assert len(asked_again) <= 4 * 32, "no more than what was under way"
     texts = {row["video_id"]: row["text"] for row in csv.read_csv(made).to_pylist()}
     assert not any(texts[video] in text for text in asked_again for video in kept)
 
