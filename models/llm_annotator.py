@@ -301,11 +301,13 @@ class LlmAnnotator:
                 finally:
                     await self._requests.end(request, 1 if sent else 0)
             finally:
-                self._places.leave(entered, good=_good(call), overloaded=_overloaded(call))
+                try:  # before the place is free: a killed process forgets no more requests than there are places
+                    if call is not None:
+                        await self._settle(call, reservation, keys)
+                finally:
+                    self._places.leave(entered, good=_good(call), overloaded=_overloaded(call))
         finally:
-            if call is not None:
-                await self._settle(call, reservation, keys)
-            elif not sent:
+            if not sent:
                 await self._budget.release(reservation)
 
     async def _settle(self, call: Call, reservation: Reservation, keys: Sequence[bytes]) -> None:
