@@ -92,11 +92,12 @@ SHADOW_DIFFERENCE = Counter("vibestream_shadow_difference", "Sum of |p - p of th
 MEDIA_VIDEOS = Counter("vibestream_media_videos", "Videos with a media_uri: what came of looking at them", ["status"])
 MEDIA_SECONDS = Histogram(
     "vibestream_media_seconds",
-    "A step of looking at a video: fetch, decode; encode: of a run",
+    "A step of looking at a video: fetch, decode, text that is on_screen or heard; encode: of a run",
     ["step"],
     buckets=_SECONDS,
 )
 MEDIA_FRAMES = Counter("vibestream_media_frames", "Frames: encoded, or known by their hash", ["source"])
+MEDIA_TEXTS = Counter("vibestream_media_texts", "Videos of which text was to be made", ["kind", "outcome"])
 MEDIA_DECODERS_ENDED = Counter("vibestream_media_decoders_ended", "Decoder processes killed or crashed", ["why"])
 UPLOAD_TO_SEARCHABLE = ItemHistogram(
     "vibestream_upload_to_searchable_seconds", "Upload in the broker to row in LanceDB, first annotation",

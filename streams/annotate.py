@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from msgspec.structs import replace
+import numpy as np
 
 from models.features import upload_text
 from models.student import Student
@@ -10,6 +10,7 @@ from monitoring import metrics
 from schemas.annotation import Annotation, Media, MediaRequest
 from schemas.events import VideoUpload
 from schemas.wire import encode, encode_with
+from streams.annotated import annotated
 from streams.clock import now_ms
 from streams.decisions import count_decisions
 from streams.record import Effects, Message, Record
@@ -81,33 +82,28 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
         ]
         requests: list[Message] = []
         looks: list[Message] = []
+        waiting: list[int] = []
         proven_with = b',"certified_with":' + encode(student.certified_with) if student.certified_with else b""
         now, size, vectors = now_ms(), 2 * student.dim, scores.embedding.tobytes()
         for at, ((record, upload), verdict) in enumerate(
             zip(uploads, student.verdicts.of(scores.probability), strict=True)
         ):
             uncertain = verdict.uncertain
-            annotation = Annotation(
-                schema_version=1,
-                video_id=upload.video_id,
-                status="provisional" if uncertain else "final",
-                received_at_ms=received_ms(record),
-                annotated_at_ms=now,
-                creator_id=upload.creator_id,
-                uploaded_at_ms=upload.uploaded_at_ms,
-                language=upload.language,
-                duration_ms=upload.duration_ms,
-                embedding=vectors[at * size : (at + 1) * size],
-                student=student.version,
+            media = None if upload.media_uri is None else self._media(student)
+            pending = media is _PENDING
+            annotation = annotated(
+                upload,
+                student,
+                vectors[at * size : (at + 1) * size],
+                received_ms=received_ms(record),
+                now_ms=now,
+                provisional=pending or bool(uncertain),
+                media=media,
             )
-            pending = False
-            if upload.media_uri is not None:
-                media = self._media(student)
-                pending = media is _PENDING
-                annotation = replace(annotation, media=media, status="provisional" if pending else annotation.status)
             value = encode_with(annotation, "attributes", verdict.attributes)
             annotations.append(Message(self._annotations, record.key, value))
             if pending:
+                waiting.append(at)
                 looks.append(self._look(record, upload))
             elif uncertain:
                 request = _REQUEST % (encode(upload), value, verdict.uncertain_json, proven_with)
@@ -119,7 +115,8 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
             for status, count in (("removed", len(removed)), ("provisional", provisional), ("final", final)):
                 if count:
                     metrics.ANNOTATED.labels("student", status).inc(count)
-            count_decisions(student, scores.probability)
+            decided = scores.probability
+            count_decisions(student, np.delete(decided, waiting, axis=0) if waiting else decided)
 
         return Effects(
             messages=annotations + requests + looks,

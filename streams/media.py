@@ -12,12 +12,12 @@ from monitoring import metrics
 from schemas.annotation import Annotation, Media, MediaRequest, ReviewRequest
 from schemas.errors import InvalidRecord
 from schemas.wire import Decoder, encode
+from streams.annotated import annotated
 from streams.clock import now_ms
+from streams.decisions import count_decisions
 from streams.record import Effects, Message, Record
 from streams.stage import Item, Stage, record_key
 from streams.students import LiveStudent
-
-_TRANSCRIPT_CHARACTERS = 50_000
 
 
 class MediaStage(Stage[MediaRequest]):
@@ -64,38 +64,40 @@ class MediaStage(Stage[MediaRequest]):
             if known is not request and _content_ms(request) >= _content_ms(known):
                 newest[request.upload.video_id] = request
         requests = list(newest.values())
-        looks = await self._looker.look([request.upload.media_uri or "" for request in requests])
-        texts = [_text(request, look) for request, look in zip(requests, looks, strict=True)]
+        looks = await self._looker.look([request.upload for request in requests])
+        uploads = [look.beside(request.upload) for request, look in zip(requests, looks, strict=True)]
         student = self._students.current
-        scores = await student.score_seen(texts, [look.seen for look in looks])
+        scores = await student.score_seen([upload_text(one) for one in uploads], [look.seen for look in looks])
         annotations: list[Annotation] = []
         reviews: list[ReviewRequest] = []
         for i, (request, look) in enumerate(zip(requests, looks, strict=True)):
-            upload = request.upload
             attributes = decide(scores.probability[i], student.bands, student.ids, student.certified)
             uncertain = tuple(name for name, score in attributes.items() if score.label is None)
-            annotation = Annotation(
-                schema_version=1,
-                video_id=upload.video_id,
-                status="provisional" if uncertain else "final",
-                received_at_ms=request.received_at_ms,
-                annotated_at_ms=now_ms(),
-                creator_id=upload.creator_id,
-                uploaded_at_ms=upload.uploaded_at_ms,
-                language=upload.language,
-                duration_ms=upload.duration_ms,
-                attributes=attributes,
-                embedding=scores.embedding[i].tobytes(),
-                student=student.version,
+            annotation = annotated(
+                request.upload,
+                student,
+                scores.embedding[i].tobytes(),
+                attributes,
+                received_ms=request.received_at_ms,
+                now_ms=now_ms(),
+                provisional=bool(uncertain),
                 media=used_by(student, look),
             )
             annotations.append(annotation)
-            if uncertain:
-                reviews.append(_review(request, look, annotation, uncertain))
+            if uncertain:  # the LLM reads what was read and heard in the video too
+                review = ReviewRequest(
+                    schema_version=1,
+                    upload=uploads[i],
+                    annotation=annotation,
+                    attributes=uncertain,
+                    certified_with=student.certified_with,
+                )
+                reviews.append(review)
 
         def confirm() -> None:
             for annotation in annotations:
                 metrics.ANNOTATED.labels("student", annotation.status).inc()
+            count_decisions(student, scores.probability)
 
         return Effects(
             messages=[
@@ -126,17 +128,3 @@ def used_by(student: Student, look: Look) -> Media:
 
 def _content_ms(request: MediaRequest) -> int:
     return min(request.upload.uploaded_at_ms, request.received_at_ms)
-
-
-def _text(request: MediaRequest, look: Look) -> str:
-    text = upload_text(request.upload)
-    return "\n".join([text, *look.texts]) if look.texts else text
-
-
-def _review(request: MediaRequest, look: Look, annotation: Annotation, uncertain: tuple[str, ...]) -> ReviewRequest:
-    """Ask the LLM; it reads what was read and heard in the video as its transcript."""
-    upload = request.upload
-    if look.texts:
-        transcript = "\n".join(part for part in (upload.transcript, *look.texts) if part)[:_TRANSCRIPT_CHARACTERS]
-        upload = msgspec.structs.replace(upload, transcript=transcript)
-    return ReviewRequest(schema_version=1, upload=upload, annotation=annotation, attributes=uncertain)

@@ -64,7 +64,7 @@ async def embed(
     try:
         with parquet.ParquetWriter(draft, schema) as writer:
             while run := list(islice(uploads, _RUN)):
-                looks = await looker.look([upload.media_uri or "" for upload in run])
+                looks = await looker.look(run)
                 writer.write_table(pa.Table.from_pylist([_row(*pair) for pair in zip(run, looks, strict=True)], schema))
                 for look in looks:
                     counts[look.media.status] = counts.get(look.media.status, 0) + 1

@@ -1,18 +1,22 @@
 """What looks at videos, as the settings have it."""
 
+from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 
 from models.media.clips import Clips
 from models.media.decode import DecodeLimits, DecodePool, Plan
+from models.media.extract import Kind
 from models.media.fetch import FetchLimits, MediaFetcher
 from models.media.frame_encoder import FrameEncoder
 from models.media.look import Looker
 from models.media.objects import ObjectStores
+from models.media.on_screen import PIXELS
 from models.media.rules import MediaRules
 from models.student import Student
 from schemas.attributes import Catalogue
 from schemas.errors import BundleError, ConfigurationError
+from topology.extractors import extractor_names, make_extractors
 from topology.llm import video_terms
 from topology.settings import Settings
 
@@ -81,7 +85,8 @@ def make_looker(settings: Settings, student: Student) -> Looker:
     """Return what looks at videos for `student`.
 
     Raises:
-        ConfigurationError: nothing may be fetched, something is not installed, or nothing would be done with videos.
+        ConfigurationError: nothing may be fetched, something is not installed, an extractor can't be had, or nothing
+            would be done with videos.
         BundleError: the frame encoder is missing, damaged, or another one than the student was distilled with.
 
     """
@@ -91,7 +96,8 @@ def make_looker(settings: Settings, student: Student) -> Looker:
     if not (student.frames or student.sound or makes_text(settings)):
         raise ConfigurationError(
             f"student {student.version.name} {student.version.version} reads text only and no text is made of videos:"
-            " there is nothing to look for; distil with --media, and see docs/media.md"
+            " there is nothing to look for; distil with --media or set VIBESTREAM_MEDIA_EXTRACTORS, and see"
+            " docs/media.md"
         )
     encoder = None
     if student.frames:
@@ -102,20 +108,32 @@ def make_looker(settings: Settings, student: Student) -> Looker:
             )
         encoder = FrameEncoder.load(Path(settings.frame_encoder), settings.provider)
         check_encoder(student, encoder)
-    return Looker(make_fetcher(settings), pool, plan(settings, student, encoder), encoder)
+    extractors = make_extractors(settings)
+    taken = plan(settings, student, encoder, extractors.kinds)
+    return Looker(make_fetcher(settings), pool, taken, encoder, extractors)
 
 
-def plan(settings: Settings, student: Student | None, encoder: FrameEncoder | None) -> Plan:
-    """Return what is taken from each video."""
+def plan(
+    settings: Settings, student: Student | None, encoder: FrameEncoder | None, kinds: Collection[Kind] = ()
+) -> Plan:
+    """Return what is taken from each video, of which text of these kinds is made."""
     size, resize = (encoder.manifest.size, encoder.manifest.resize) if encoder else (32, 32)
-    distilled = student.frames.count if student and student.frames else _FRAMES if encoder else 0
-    sound_s = student.sound.seconds if student and student.sound else 0.0
-    return Plan(settings.media_frames or distilled, size, resize, settings.media_sampling, sound_s)
+    reads = "on_screen" in kinds
+    distilled = student.frames.count if student and student.frames else _FRAMES if encoder or reads else 0
+    return Plan(
+        frames=settings.media_frames or distilled,
+        size=size,
+        resize=resize,
+        sampling=settings.media_sampling,
+        sound_s=student.sound.seconds if student and student.sound else 0.0,
+        whole=PIXELS if reads else 0,
+        speech_s=settings.media_speech_s if "heard" in kinds else 0.0,
+    )
 
 
 def makes_text(settings: Settings) -> bool:
     """Tell whether text is made of videos here."""
-    return False
+    return bool(extractor_names(settings))
 
 
 def check_encoder(student: Student, encoder: FrameEncoder | None) -> None:

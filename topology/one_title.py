@@ -18,7 +18,7 @@ from schemas.attributes import load_catalogue
 from schemas.errors import ConfigurationError
 from schemas.events import UNKNOWN_CREATOR, VideoUpload
 from streams.media import used_by
-from topology.media import make_clips, make_looker
+from topology.media import make_clips, make_looker, makes_text
 from topology.roles import bundle_path, make_annotator
 from topology.settings import Settings, with_changes
 
@@ -46,7 +46,6 @@ async def annotate_title(settings: Settings, title: str, *, everything: bool, fi
     catalogue = load_catalogue(settings.catalogue_path)
     student = Student.load(bundle_path(settings), catalogue, settings.provider)
     try:
-        look = await _look(settings, student, file) if file else None
         upload = VideoUpload(
             schema_version=1,
             video_id="title",
@@ -55,6 +54,9 @@ async def annotate_title(settings: Settings, title: str, *, everything: bool, fi
             title=title,
             media_uri=file.resolve().as_uri() if file else None,
         )
+        look = await _look(settings, student, file, upload) if file else None
+        if look:
+            upload = look.beside(upload)
         scored = await student.score_seen([upload_text(upload)], [look.seen if look else NOTHING])
     finally:
         student.close()
@@ -79,13 +81,13 @@ async def annotate_title(settings: Settings, title: str, *, everything: bool, fi
     return TitleResult(scores, {}, f"the LLM gave no answer: {outcome.reason}; the student's guess stands", look)
 
 
-async def _look(settings: Settings, student: Student, file: Path) -> Look:
+async def _look(settings: Settings, student: Student, file: Path, upload: VideoUpload) -> Look:
     """Look at a file that the operator names, so that its folder is allowed."""
-    if not (student.frames or student.sound):
+    if not (student.frames or student.sound or makes_text(settings)):
         return Look(Media("unused", f"student {student.version.name} {student.version.version} reads text only"))
     looker = make_looker(_allowing(settings, file), student)
     try:
-        (look,) = await looker.look([file.resolve().as_uri()])
+        (look,) = await looker.look([upload])
     finally:
         await looker.close()
     return replace(look, media=used_by(student, look))
@@ -117,7 +119,10 @@ def _seen(look: Look) -> str:
         parts.append(f"{media.frames} frames at {', '.join(f'{time:.1f}' for time in look.times)} s")
     if media.sound:
         parts.append("sound")
+    parts += [f"{_TEXTS[kind]} “{' '.join(text.split())[:_SHOWN]}”" for kind, text in look.texts.items()]
     return "; ".join([*parts, *([media.reason] if media.reason else [])])
 
 
+_TEXTS = {"on_screen": "on screen", "heard": "heard"}
+_SHOWN = 200
 _SAID = {True: "yes", False: "no", None: "unclear"}

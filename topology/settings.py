@@ -96,6 +96,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     media_sampling: Annotated[
         Literal["uniform", "scene"], Meta(description="frames at even distances, or those that differ most")
     ] = "uniform"
+    media_extractors: Annotated[
+        str,
+        Meta(description="who makes text of videos, a comma between: ocr, or your module:factory; empty: nobody"),
+    ] = ""
+    media_extract_s: Annotated[float, Meta(gt=0, le=600, description="for an extractor on a video")] = 10.0
+    media_extractions: Annotated[int, Meta(ge=1, le=128, description="extractors at work at once")] = 2
+    media_speech_s: Annotated[float, Meta(gt=0, le=600, description="first seconds of sound that are written down")] = (
+        60.0
+    )
     frame_encoder: Annotated[str, Meta(description="folder that `vibestream frame-encoder` made")] = ""
     llm: Annotated[Literal["gemini", "local"], Meta(description="who reviews uncertain attributes")] = "local"
     gemini_model: Annotated[str, Meta(min_length=1, description="as Google names it")] = "gemini-2.5-flash"

@@ -10,11 +10,11 @@ from asyncio.subprocess import PIPE, Process
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from monitoring import metrics
@@ -45,7 +45,8 @@ class Plan:
     """What to take from a video: so many square frames of `size` pixels, and the first seconds of its sound.
 
     A frame is scaled so that its short side has `resize` pixels, and cut from the middle. uniform: at even distances;
-    scene: of four times as many, those that differ most.
+    scene: of four times as many, those that differ most. `whole`: pixels of the long side at most, of frames to read;
+    0: none are wanted. `sound_s` is what the student hears, `speech_s` what is written down.
     """
 
     frames: int = 8
@@ -53,13 +54,21 @@ class Plan:
     resize: int = 256
     sampling: Sampling = "uniform"
     sound_s: float = 0.0
+    whole: int = 0
+    speech_s: float = 0.0
+
+    @property
+    def hear_s(self) -> float:
+        """Seconds of sound to decode."""
+        return max(self.sound_s, self.speech_s)
 
 
 @dataclass(frozen=True)
 class Decoded:
     """Frames uint8 [n, size, size, 3], RGB, and their times; sound int16 [samples] at `SOUND_HZ`.
 
-    `seconds` is how long the file says it lasts; None: it does not. `pictures`: it has any.
+    `seconds` is how long the file says it lasts; None: it does not. `pictures`: it has any. `whole`: the same frames
+    uncut and in grey, uint8 [height, width] each; none where the plan wants none.
     """
 
     frames: NDArray[np.uint8]
@@ -67,6 +76,7 @@ class Decoded:
     sound: NDArray[np.int16]
     seconds: float | None
     pictures: bool
+    whole: tuple[NDArray[np.uint8], ...] = ()
 
 
 class _Head(Struct, frozen=True):
@@ -74,6 +84,7 @@ class _Head(Struct, frozen=True):
     reason: str = ""
     times: tuple[float, ...] = ()
     turns: tuple[int, ...] = ()
+    whole: tuple[tuple[Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)]], ...] = ()
     sound_bytes: int = 0
     seconds: float | None = None
     pictures: bool = True
@@ -93,7 +104,7 @@ class _Child:
         assert into is not None and out is not None, "started with pipes"
         job = {
             "path": str(path), "frames": plan.frames, "size": plan.size, "resize": plan.resize,
-            "sampling": plan.sampling, "sound_s": plan.sound_s, "sound_hz": SOUND_HZ,
+            "sampling": plan.sampling, "whole": plan.whole, "sound_s": plan.hear_s, "sound_hz": SOUND_HZ,
             "max_pixels": limits.max_pixels, "max_seconds": limits.max_seconds,
         }  # fmt: skip
         into.write(msgspec.json.encode(job) + b"\n")
@@ -102,18 +113,24 @@ class _Child:
         if not line.endswith(b"\n"):
             raise asyncio.IncompleteReadError(line, None)
         head = _decode_head(line)
-        most = round(plan.sound_s * SOUND_HZ) * 2
-        if not (len(head.times) == len(head.turns) <= plan.frames and 0 <= head.sound_bytes <= most):
+        most = round(plan.hear_s * SOUND_HZ) * 2
+        if (
+            not (len(head.times) == len(head.turns) <= plan.frames and 0 <= head.sound_bytes <= most)
+            or (head.status == "used" and len(head.whole) != (len(head.times) if plan.whole else 0))
+            or any(max(shape) > plan.whole for shape in head.whole)
+        ):
             raise ValueError("a decoder announced more than it was asked for")
         if head.status != "used":
             raise MediaProblem(head.status, head.reason[:300])
         shape = (len(head.times), plan.size, plan.size, 3)
         pixels = await out.readexactly(int(np.prod(shape)))
+        grey = [np.frombuffer(await out.readexactly(h * w), np.uint8).reshape(h, w) for h, w in head.whole]
         sound = await out.readexactly(head.sound_bytes)
         frames = np.frombuffer(pixels, np.uint8).reshape(shape)
         if any(head.turns):
             frames = np.stack([np.rot90(one, -turns) for one, turns in zip(frames, head.turns, strict=True)])
-        return Decoded(frames, head.times, np.frombuffer(sound, "<i2"), head.seconds, head.pictures)
+            grey = [np.rot90(one, -turns) for one, turns in zip(grey, head.turns, strict=bool(grey))]
+        return Decoded(frames, head.times, np.frombuffer(sound, "<i2"), head.seconds, head.pictures, tuple(grey))
 
     def kill(self) -> None:
         if self.process.returncode is None:

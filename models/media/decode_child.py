@@ -2,8 +2,9 @@
 
 It is started by path in isolated mode, imports nothing of this project, has an empty environment (so no keys), and sets
 its own limits before it touches a file. Jobs come as JSON lines on its standard input; each is answered by a JSON line
-and the bytes that the line announces: frames, RGB, row by row, then sound, 16-bit little-endian mono. FFmpeg may open
-the one file and nothing that the file names: no playlists, no other protocols, no references.
+and the bytes that the line announces: frames, RGB, row by row, then the same uncut and grey, then sound, 16-bit
+little-endian mono. FFmpeg may open the one file and nothing that the file names: no playlists, no other protocols, no
+references.
 """
 
 import errno
@@ -31,8 +32,10 @@ _LONGEST_SIDES = 4
 """Very long frames are squeezed to so many times their short side."""
 
 Job = dict[str, Any]
-Shot = tuple[float, int, bytes, bytes]
-"""Time in seconds, clockwise quarter turns that are left to do, RGB, thumbnail."""
+Grey = tuple[int, int, bytes]
+"""Height, width, and so many bytes."""
+Shot = tuple[float, int, bytes, bytes, Grey | None]
+"""Time in seconds, clockwise quarter turns that are left to do, RGB, thumbnail, all of a frame that is to be read."""
 
 
 class Unusable(Exception):
@@ -95,11 +98,11 @@ class Shooter:
     """Turns frames into squares of `size` pixels: scaled to `resize` on the short side, then cut from the middle."""
 
     def __init__(self, job: Job) -> None:
-        self._resize, self._size = job["resize"], job["size"]
+        self._resize, self._size, self._whole = job["resize"], job["size"], job["whole"]
         self._most = job["max_pixels"]
 
     def shoot(self, frame: Any, time: float) -> Shot:
-        """Return the square and its thumbnail."""
+        """Return the square, its thumbnail, and the whole frame where it is wanted."""
         if frame.width * frame.height > self._most:
             raise Unusable("too_large", f"frames of {frame.width} x {frame.height} pixels, at most {self._most}")
         short = min(frame.width, frame.height)
@@ -112,13 +115,20 @@ class Shooter:
         thumb = small.reformat(width=_THUMB, height=_THUMB, format="rgb24", interpolation="AREA")
         turns = round(-(getattr(frame, "rotation", 0) or 0) / 90) % 4
         left, top = (width - self._size) // 2, (height - self._size) // 2
-        return time, turns, _cut(small, left, top, self._size), _cut(thumb, 0, 0, _THUMB)
+        square, whole = _cut(small, left, top, self._size, self._size), self._grey(frame) if self._whole else None
+        return time, turns, square, _cut(thumb, 0, 0, _THUMB, _THUMB), whole
+
+    def _grey(self, frame: Any) -> Grey:
+        shrink = min(1.0, self._whole / max(frame.width, frame.height))
+        width, height = (max(1, round(side * shrink)) for side in (frame.width, frame.height))
+        grey = frame.reformat(width=width, height=height, format="gray", interpolation="AREA")
+        return height, width, _cut(grey, 0, 0, width, height, 1)
 
 
-def _cut(frame: Any, left: int, top: int, size: int) -> bytes:
+def _cut(frame: Any, left: int, top: int, width: int, height: int, depth: int = 3) -> bytes:
     plane = frame.planes[0]
     view, stride = memoryview(plane), plane.line_size
-    rows = (view[y * stride + left * 3 :][: size * 3] for y in range(top, top + size))
+    rows = (view[y * stride + left * depth :][: width * depth] for y in range(top, top + height))
     return b"".join(rows)
 
 
@@ -249,11 +259,12 @@ def answer(job: Job) -> tuple[dict[str, Any], list[bytes]]:
             "status": "used",
             "times": [round(time, 3) for time, *_ in shots],
             "turns": [turns for _, turns, *_ in shots],
+            "whole": [(height, width) for *_, grey in shots if grey for height, width, _ in [grey]],
             "sound_bytes": len(sound),
             "seconds": seconds,
             "pictures": pictures,
         },
-        [*(rgb for _, _, rgb, _ in shots), sound],
+        [*(rgb for _, _, rgb, *_ in shots), *(grey[2] for *_, grey in shots if grey), sound],
     )
 
 

@@ -23,11 +23,12 @@ from models.bundle import default_bundle, load_bundle
 from models.cascade import decide
 from models.features import load_tokenizer, pad, tokenize, upload_text
 from models.student import Scores, Student, open_session
-from schemas.annotation import Annotation, ReviewRequest
+from schemas.annotation import ReviewRequest
 from schemas.attributes import load_catalogue
 from schemas.events import VideoUpload
 from schemas.wire import Decoder, encode
 from streams.annotate import AnnotateStage
+from streams.annotated import annotated
 from streams.clock import now_ms
 from streams.record import Message, Record
 from streams.uploads import TakeDown
@@ -110,19 +111,14 @@ class PlainWork:
         student = self._student
         scores = decide(p, student.bands, student.ids, student.certified)
         uncertain = tuple(name for name, score in scores.items() if score.label is None)
-        annotation = Annotation(
-            schema_version=1,
-            video_id=upload.video_id,
-            status="provisional" if uncertain else "final",
-            received_at_ms=record.timestamp_ms,
-            annotated_at_ms=now_ms(),
-            creator_id=upload.creator_id,
-            uploaded_at_ms=upload.uploaded_at_ms,
-            language=upload.language,
-            duration_ms=upload.duration_ms,
-            attributes=scores,
-            embedding=vector.astype(np.float16).tobytes(),
-            student=student.version,
+        annotation = annotated(
+            upload,
+            student,
+            vector.astype(np.float16).tobytes(),
+            scores,
+            received_ms=record.timestamp_ms,
+            now_ms=now_ms(),
+            provisional=bool(uncertain),
         )
         yield Message(self._settings.topic(ANNOTATIONS), record.key, encode(annotation))
         if uncertain:

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import av
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
+Picture = np.ndarray
+"""RGB, uint8 [height, width, 3]."""
 RED, GREEN, BLUE, GREY = (220, 30, 30), (30, 200, 40), (30, 40, 220), (120, 120, 120)
 
 
 def video(
     path: Path,
-    scenes: list[tuple[Colour, float]],
+    scenes: list[tuple[Colour | Picture, float]],
     *,
     size: tuple[int, int] = (320, 180),
     fps: int = 10,
@@ -24,20 +27,29 @@ def video(
     options: dict[str, str] | None = None,
     container: dict[str, str] | None = None,
 ) -> Path:
-    """Colours for so many seconds, with a tone if one is named."""
+    """Colours or pictures of that size for so many seconds, with a tone if one is named."""
     with av.open(str(path), "w", container_options=container or {}) as out:
         pictures = out.add_stream(codec, rate=fps)
         pictures.width, pictures.height, pictures.pix_fmt = *size, "yuv420p"
         pictures.options = options or {}
         sound = out.add_stream("aac", rate=16_000) if tone_hz else None
-        for colour, seconds in scenes:
-            picture = np.full((size[1], size[0], 3), colour, np.uint8)
+        for shown, seconds in scenes:
+            picture = np.full((size[1], size[0], 3), shown, np.uint8)
             for _ in range(round(seconds * fps)):
                 out.mux(pictures.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         out.mux(pictures.encode())
         if sound is not None:
             _tone(out, sound, tone_hz or 0, sum(seconds for _, seconds in scenes))
     return path
+
+
+def caption(*lines: str, size: tuple[int, int] = (640, 360), at: tuple[int, int] = (20, 20)) -> Picture:
+    """A picture with text in it, from its upper left corner on."""
+    picture = Image.new("RGB", size, BLUE)
+    font = ImageFont.load_default(30)
+    for number, line in enumerate(lines):
+        ImageDraw.Draw(picture).text((at[0], at[1] + 50 * number), line, fill=(255, 255, 255), font=font)
+    return np.asarray(picture)
 
 
 def song(path: Path, seconds: float = 2.0, tone_hz: float = 440.0) -> Path:

@@ -9,14 +9,14 @@ import pytest
 from pyarrow import parquet
 
 from models.media_rows import read_media
-from schemas.annotation import Annotation
+from schemas.annotation import Annotation, Media
 from schemas.errors import ConfigurationError
 from schemas.events import VideoUpload
 from schemas.wire import Decoder, encode
 from streams.clock import now_ms
 from streams.record import Message
 from tests.fakes.fused import colour_encoder, fused_bundle
-from tests.fakes.media import BLUE, GREEN, RED, video
+from tests.fakes.media import BLUE, GREEN, RED, caption, video
 from tests.processes import Processes, wait_until
 from topology.cli import main
 from topology.kafka import read_topic
@@ -122,6 +122,13 @@ def test_a_media_worker_that_could_do_nothing_refuses_to_start(
         ({"frame_encoder": ""}, "VIBESTREAM_FRAME_ENCODER"),
         ({"frame_encoder": str(tmp_path)}, "frame-encoder build"),
         ({"media_allow": f"{tmp_path.as_uri()}/none"}, "is no folder"),
+        ({"media_extractors": "ocr,speech"}, "'speech' is neither ocr nor module:factory"),
+        ({"media_extractors": "no_such:make"}, "no_such:make gives no extractor: ModuleNotFoundError"),
+        ({"media_extractors": "tests.fakes.extractors:make"}, "gives no extractor: AttributeError"),
+        ({"media_extractors": "json:loads"}, "gives no extractor: TypeError"),
+        ({"media_extractors": "tests.fakes.extractors:Smell"}, "has kind 'smelt'; let it be on_screen or heard"),
+        ({"media_extractors": "tests.fakes.extractors:Hasty"}, "has no async method extract"),
+        ({"media_extractors": "tests.fakes.extractors:Speech," * 2}, "two make text that is heard"),
     ):
 
         async def start(changes: dict[str, str] = changes) -> None:
@@ -130,6 +137,31 @@ def test_a_media_worker_that_could_do_nothing_refuses_to_start(
         with pytest.raises(ConfigurationError) as error:
             asyncio.run(start())
         assert says in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_student_that_only_reads_is_given_what_is_written_and_said_in_videos(
+    settings: Settings, processes: Processes, tmp_path: Path
+) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    path = video(folder / "a.mp4", [(caption("I love my grandma so much"), 1)], size=(640, 360), tone_hz=300)
+    configured = with_changes(
+        settings, media_allow=folder.as_uri(), media_decode_s=60.0, media_extract_s=60.0, media_speech_s=0.5,
+        media_extractors="ocr, tests.fakes.extractors:Speech",
+    )  # fmt: skip
+    upload = VideoUpload(
+        schema_version=1, video_id="v", creator_id="c", uploaded_at_ms=now_ms(), title="we", media_uri=path.as_uri()
+    )
+    producer = ConfirmedProducer(configured)
+    producer.produce_now([Message(configured.topic(VIDEO_UPLOADS), b"v", encode(upload))])
+    producer.close()
+    for role in ("annotate", "media"):
+        processes.start(configured, "-m", "topology.cli", "worker", role, log=tmp_path / f"{role}.log")
+    wait_until(lambda: "v" in newest(configured) and newest(configured)["v"].looked_at, 180, "the video was looked at")
+    one = newest(configured)["v"]
+    assert one.media == Media("used", on_screen=True, heard=True)
+    assert one.attributes["heartwarming"].p > 0.9
 
 
 def test_one_file_from_the_shell_shows_frames_scores_bands_and_source(
@@ -158,6 +190,14 @@ def test_one_file_from_the_shell_shows_frames_scores_bands_and_source(
     with pytest.raises(SystemExit):
         main(["annotate", str(path), "--title", "a funny day"])
     assert "video: unused; student nano 1 reads text only" in capsys.readouterr().out
+    monkeypatch.setenv("VIBESTREAM_MEDIA_EXTRACTORS", "ocr")
+    path = video(tmp_path / "written.mp4", [(caption("I love my grandma so much"), 1)], size=(640, 360))
+    with pytest.raises(SystemExit):
+        main(["annotate", str(path)])
+    shown = capsys.readouterr().out
+    assert "video: used; on screen “I love my grandma so much”" in shown
+    rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.strip()}
+    assert rows["heartwarming"][0] > "0.90"
 
 
 def test_a_corpus_is_looked_at_once_for_distilling(
