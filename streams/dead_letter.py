@@ -23,4 +23,4 @@ def dead_letter(topic: str, stage: str, record: Record, error: InvalidRecord) ->
         payload=record.value,
         headers=tuple(record.headers),
     )
-    return Message(topic, letter.origin.encode(), encode(letter))
+    return Message(topic, letter.origin.encode(), encode(letter), cause=record.key)

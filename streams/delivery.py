@@ -16,6 +16,7 @@ from schemas.errors import ConfigurationError, InvalidRecord, Unavailable
 from streams.clock import now_ms
 from streams.record import Effects, Message, Record
 from streams.stage import Stage
+from streams.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,13 @@ class Delivery:
     records that are delivered again after a crash change nothing.
     """
 
-    def __init__(self, stage: Stage[Any], produce: Produce, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self, stage: Stage[Any], produce: Produce, backoff: Backoff | None = None, tracing: Tracing | None = None
+    ) -> None:
         self._stage = stage
         self._produce = produce
         self._backoff = backoff or Backoff()
+        self._tracing = tracing or Tracing()
         self._last: asyncio.Future[None] | None = None
 
     async def begin(self, records: Sequence[Record]) -> asyncio.Future[None]:
@@ -99,10 +103,16 @@ class Delivery:
         """Note how long the records have waited; return when that was, in seconds of the performance counter."""
         times_ms = [record.timestamp_ms for record in records]
         metrics.QUEUE_WAIT.observe_all(_seconds_since(times_ms, now_ms()), self._stage.name)
+        self._tracing.begin(records)
         return time.perf_counter()
 
     async def _whole(self, records: Sequence[Record], effects: Awaitable[Effects] | None, taken_s: float) -> None:
-        await self._deliver(records, effects)
+        try:
+            await self._deliver(records, effects)
+        except BaseException as error:
+            self._tracing.end(records, error)
+            raise
+        self._tracing.end(records)
         metrics.RUN_SECONDS.labels(self._stage.name).observe(time.perf_counter() - taken_s)
 
     async def _deliver(self, records: Sequence[Record], effects: Awaitable[Effects] | None = None) -> None:
@@ -140,7 +150,7 @@ class Delivery:
         failures = 0
         while True:
             try:
-                await self._apply(await effects())
+                await self._apply(await effects(), records)
                 break
             except Exception as error:
                 failures += 1
@@ -148,24 +158,26 @@ class Delivery:
                 lasting = isinstance(error, ConfigurationError) or failures >= self._backoff.tries
                 if lasting and not transient:
                     raise
-                await self._wait(error, failures, records[0], traceback=not transient)
+                await self._wait(error, failures, records, traceback=not transient)
         metrics.CONSUMED.labels(self._stage.name, records[0].topic).inc(len(records))
         metrics.RUN_RECORDS.labels(self._stage.name).observe(len(records))
 
-    async def _apply(self, effects: Effects) -> None:
-        for messages in (effects.messages, effects.changelog):
+    async def _apply(self, effects: Effects, records: Sequence[Record]) -> None:
+        for messages in (self._tracing.carried(effects.messages, records), effects.changelog):
             if messages:
                 await self._produce(messages)
                 for topic, count in Counter(message.topic for message in messages).items():
                     metrics.PRODUCED.labels(self._stage.name, topic).inc(count)
         effects.confirm()
-        for _, error in effects.refused:
+        for record, error in effects.refused:
+            self._tracing.refused(record, error)
             metrics.DEAD_LETTERED.labels(self._stage.name, error.kind).inc()
         if self._stage.freshness is not None and effects.visible_ms:
             self._stage.freshness.observe_all(_seconds_since(effects.visible_ms, now_ms()))
 
-    async def _wait(self, error: Exception, failures: int, first: Record, *, traceback: bool) -> None:
-        delay = self._backoff.delay(failures)
+    async def _wait(self, error: Exception, failures: int, records: Sequence[Record], *, traceback: bool) -> None:
+        delay, first = self._backoff.delay(failures), records[0]
+        self._tracing.tried_again(records, error)
         metrics.RETRIES.labels(self._stage.name, type(error).__name__).inc()
         log.warning(
             "%s: try %d of the run at %s/%d offset %d failed, again in %.1f s: %s: %s",

@@ -25,7 +25,8 @@ class Message(NamedTuple):
     """A record to produce; a value of None deletes the key in a compacted topic.
 
     Without a partition the key decides; a changelog names the partition of the events that it belongs to, because
-    whoever produced those may hash keys otherwise.
+    whoever produced those may hash keys otherwise. `cause` is the key of the record that caused it, where its own is
+    another.
     """
 
     topic: str
@@ -33,6 +34,7 @@ class Message(NamedTuple):
     value: bytes | None
     headers: Headers = ()
     partition: int | None = None
+    cause: bytes | None = None
 
 
 def _nothing() -> None: ...

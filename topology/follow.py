@@ -12,7 +12,9 @@ from monitoring import metrics
 from schemas.annotation import Annotation
 from schemas.errors import BrokerUnavailable, InvalidRecord
 from schemas.wire import Decoder
-from topology.kafka import committed_offsets, make_consumer, partitions_of
+from streams.record import Record
+from streams.tracing import Tracing
+from topology.kafka import committed_offsets, make_consumer, partitions_of, to_record
 from topology.settings import Settings
 from topology.topics import ANNOTATIONS
 
@@ -29,7 +31,8 @@ class AnnotationFollower:
     follower), then the table, then start: nothing falls between. Annotations that come twice are settled by `seq`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracing: Tracing | None = None) -> None:
+        self._tracing = tracing or Tracing()
         self._topic = settings.topic(ANNOTATIONS)
         self._decoder = Decoder(Annotation)
         self._stopping = threading.Event()
@@ -64,9 +67,11 @@ class AnnotationFollower:
         try:
             self._consumer.assign(self._from)
             while not self._stopping.is_set():
-                annotations, as_of_s = self._poll()
+                annotations, records, as_of_s = self._poll()
                 if annotations:
+                    self._tracing.begin(records)
                     asyncio.run_coroutine_threadsafe(_call(sink, annotations), loop).result()
+                    self._tracing.end(records)
                 metrics.SNAPSHOT_AS_OF.set(as_of_s)
         except BaseException as error:
             if not self._stopping.is_set():
@@ -74,9 +79,10 @@ class AnnotationFollower:
         finally:
             self._consumer.close()
 
-    def _poll(self) -> tuple[list[Annotation], float]:
-        """Return what came, and up to when (epoch seconds) that is all there is."""
+    def _poll(self) -> tuple[list[Annotation], list[Record], float]:
+        """Return what came, in which records (if traced), and up to when (epoch seconds) that is all there is."""
         annotations: list[Annotation] = []
+        records: list[Record] = []
         now, messages = time.time(), self._consumer.consume(_MOST, timeout=0.02)
         as_of_s = min(now, messages[-1].timestamp()[1] / 1000) if len(messages) == _MOST else now
         for message in messages:
@@ -91,10 +97,12 @@ class AnnotationFollower:
                     if message.key() != annotation.video_id.encode():
                         raise InvalidRecord("impossible", f"key {message.key()!r} of video {annotation.video_id!r}")
                     annotations.append(annotation)
+                    if self._tracing.on:
+                        records.append(to_record(message))
             except InvalidRecord as invalid:
                 # The store role files it as a dead letter; here it is only no candidate.
                 log.warning("annotations/%s@%s: %s", message.partition(), message.offset(), invalid)
-        return annotations, as_of_s
+        return annotations, records, as_of_s
 
     def close(self) -> None:
         """Stop following."""

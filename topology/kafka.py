@@ -5,7 +5,7 @@ import time
 from collections.abc import Generator
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from schemas.errors import BrokerUnavailable
 from streams.record import Record
@@ -73,23 +73,28 @@ def read_topic(settings: Settings, name: str, quiet_s: float = 0.0) -> Generator
         while ends or time.monotonic() - last < quiet_s:
             for message in consumer.consume(_BATCH, timeout=0.1):
                 error = message.error()
-                partition, offset = message.partition() or 0, message.offset() or 0
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                    partition, offset = message.partition() or 0, message.offset() or 0
                     if offset >= ends.get(partition, 0):
                         ends.pop(partition, None)
                     continue
                 if error is not None:
                     raise BrokerUnavailable(f"{topic}: {error.str()}")
                 last = time.monotonic()
-                headers: Any = message.headers() or ()
-                stamp = message.timestamp()[1]
-                yield Record(topic, partition, offset, stamp, message.key(), message.value(), tuple(headers))
+                yield to_record(message)
             if time.monotonic() - last > _TIMEOUT_S:
                 raise BrokerUnavailable(f"{settings.broker}: {topic}: silent for {_TIMEOUT_S:.0f} s before its end")
     except KafkaException as error:
         raise BrokerUnavailable(f"{settings.broker}: {topic}: {error.args[0].str()}") from error
     finally:
         consumer.close()
+
+
+def to_record(message: Message) -> Record:
+    """Return a message that is no error as a record."""
+    headers: Any = message.headers() or ()
+    place = message.topic() or "", message.partition() or 0, message.offset() or 0
+    return Record(*place, message.timestamp()[1], message.key(), message.value(), tuple(headers))
 
 
 def partitions_of(consumer: Consumer, settings: Settings, topic: str) -> list[int]:

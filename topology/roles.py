@@ -30,6 +30,7 @@ from streams.snapshot import Snapshot
 from streams.store import StoreStage
 from streams.students import LiveStudent, RegistryFollower
 from streams.table_retriever import TableRetriever
+from streams.tracing import Tracing
 from streams.user_states import UserStates
 from streams.videos import Videos
 from topology.agents import stage_app
@@ -52,6 +53,7 @@ from topology.topics import (
     VIDEO_UPLOADS,
     WATCH_EVENTS,
 )
+from topology.tracing import make_tracing
 from topology.worker import RoleApp
 
 _DAY_MS = 86_400_000
@@ -114,9 +116,12 @@ def _annotate(settings: Settings, catalogue: Catalogue, producer: ConfirmedProdu
         media_requests=settings.topic(MEDIA_REQUESTS) if settings.media_allow.strip() else None,
         makes_text=makes_text(settings),
     )
-    app = stage_app(settings, "annotate", settings.topic(VIDEO_UPLOADS), stage, Delivery(stage, producer.produce))
+    tracing = make_tracing(settings, "annotate", VIDEO_UPLOADS, entrance=True)
+    delivery = Delivery(stage, producer.produce, tracing=tracing)
+    app = stage_app(settings, "annotate", settings.topic(VIDEO_UPLOADS), stage, delivery)
     load = partial(Student.load, catalogue=catalogue, provider=settings.provider)
-    return _following(settings, app, live, load, producer, stage.close, settings.shadow_share)
+    closing = partial(_closing, producer, tracing)
+    return _following(settings, app, live, load, closing, stage.close, settings.shadow_share)
 
 
 def _media(settings: Settings, catalogue: Catalogue, producer: ConfirmedProducer) -> RoleApp:
@@ -129,9 +134,11 @@ def _media(settings: Settings, catalogue: Catalogue, producer: ConfirmedProducer
         review_requests=settings.topic(REVIEW_REQUESTS),
         dead_letters=settings.topic(DEAD_LETTERS),
     )
-    app = stage_app(settings, "media", settings.topic(MEDIA_REQUESTS), stage, Delivery(stage, producer.produce))
+    tracing = make_tracing(settings, "media", MEDIA_REQUESTS)
+    delivery = Delivery(stage, producer.produce, tracing=tracing)
+    app = stage_app(settings, "media", settings.topic(MEDIA_REQUESTS), stage, delivery)
     load = partial(load_for, looker, catalogue=catalogue, settings=settings)
-    return _following(settings, app, live, load, producer, stage.close, 0.0)
+    return _following(settings, app, live, load, partial(_closing, producer, tracing), stage.close, 0.0)
 
 
 def _following(
@@ -139,15 +146,15 @@ def _following(
     app: App,
     live: LiveStudent,
     load: Callable[[Path], Student],
-    producer: ConfirmedProducer,
+    closing: Callable[..., Callable[[], Awaitable[None]]],
     close: Callable[[], Awaitable[None]],
     shadow_share: float,
 ) -> RoleApp:
     """Return the role's app; its student follows the registry, if the settings name one."""
     if not settings.students:
-        return RoleApp(app, _closing(producer, close))
+        return RoleApp(app, closing(close))
     follower = RegistryFollower(live, Registry(Path(settings.students)), load, shadow_share=shadow_share)
-    return RoleApp(app, _closing(producer, follower.close, close), start=lambda _: follower.start())
+    return RoleApp(app, closing(follower.close, close), start=lambda _: follower.start())
 
 
 def make_annotator(settings: Settings, catalogue: Catalogue, *, patient: bool = True) -> Annotator:
@@ -166,29 +173,35 @@ def _review(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduce
         clips=make_clips(settings),
     )
     # The annotator waits by itself for a service that is away, and knows for how long.
-    delivery = Delivery(stage, producer.produce, Backoff(most=0.5))
+    tracing = make_tracing(settings, "review", REVIEW_REQUESTS)
+    delivery = Delivery(stage, producer.produce, Backoff(most=0.5), tracing)
     app = stage_app(settings, "review", settings.topic(REVIEW_REQUESTS), stage, delivery)
 
-    return RoleApp(app, _closing(producer, stage.close))
+    return RoleApp(app, _closing(producer, tracing, stage.close))
 
 
 def _store(settings: Settings, catalogue: Catalogue, producer: ConfirmedProducer) -> RoleApp:
     check_divides(settings)
     table = open_table(settings, catalogue)
     stage = StoreStage(table, settings.topic(DEAD_LETTERS))
-    app = stage_app(settings, "store", settings.topic(ANNOTATIONS), stage, Delivery(stage, producer.produce))
+    tracing = make_tracing(settings, "store", ANNOTATIONS)
+    delivery = Delivery(stage, producer.produce, tracing=tracing)
+    app = stage_app(settings, "store", settings.topic(ANNOTATIONS), stage, delivery)
     assign_whole_shards(app, settings.store_shards)
 
-    return RoleApp(app, _closing(producer, stage.close), reach_store=_reach(settings))
+    return RoleApp(app, _closing(producer, tracing, stage.close), reach_store=_reach(settings))
 
 
 def _session(settings: Settings, catalogue: Catalogue, producer: ConfirmedProducer) -> RoleApp:
+    tracing = make_tracing(settings, "session", WATCH_EVENTS, entrance=True)
+    following = make_tracing(settings, "session", ANNOTATIONS)
     changelog = Changelog(settings, settings.topic(USER_STATES), producer)
 
     async def recover(partition: int) -> Iterable[tuple[bytes, bytes | None]]:
         return await asyncio.to_thread(changelog.read, partition)
 
-    follower = AnnotationFollower(settings)  # notes its position before the table is read: nothing falls between
+    # It notes its position before the table is read: nothing falls between.
+    follower = AnnotationFollower(settings, following)
     states = UserStates(recover)
     stage = SessionStage(
         _videos(settings, catalogue, follower),
@@ -201,7 +214,7 @@ def _session(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduc
         latest=LatestLists(settings.http_sessions),
     )
     endpoint = CandidatesEndpoint(stage, count_partitions(settings, WATCH_EVENTS), settings.watch_partitioner)
-    delivery = Delivery(stage, producer.produce)
+    delivery = Delivery(stage, producer.produce, tracing=tracing)
 
     def forget(partitions: Sequence[int]) -> None:
         states.forget(partitions)
@@ -219,10 +232,11 @@ def _session(settings: Settings, catalogue: Catalogue, producer: ConfirmedProduc
     async def stop_following() -> None:
         states.close()
         await asyncio.to_thread(follower.close)
+        await asyncio.to_thread(following.close)
 
     return RoleApp(
         app,
-        _closing(producer, stop_following, endpoint.close, stage.close),
+        _closing(producer, tracing, stop_following, endpoint.close, stage.close),
         start=lambda crash: follower.start(stage.follow, crash),
         routes=endpoint.routes,
         reach_store=_reach(settings),
@@ -257,13 +271,16 @@ def _reach(settings: Settings) -> Callable[[], None]:
     return reach
 
 
-def _closing(producer: ConfirmedProducer, *steps: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-    """Return what takes the steps in order and then closes the producer, whichever of them fails."""
+def _closing(
+    producer: ConfirmedProducer, tracing: Tracing, *steps: Callable[[], Awaitable[None]]
+) -> Callable[[], Awaitable[None]]:
+    """Return what takes the steps in order and then closes tracing and producer, whichever of them fails."""
 
     async def close() -> None:
         async with AsyncExitStack() as stack:
             # In a thread: cut off from the broker it waits for what is under way, longer than a worker may take to end.
             stack.push_async_callback(asyncio.to_thread, producer.close)
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
             for step in reversed(steps):
                 stack.push_async_callback(step)
 

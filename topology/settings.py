@@ -20,6 +20,7 @@ SECRETS = {
     "llm_redis": PREFIX + "LLM_REDIS",  # the address has the password in it
 }
 """Settings whose values are never shown, and their variables."""
+_VARIABLES = {**SECRETS, "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT"}  # its name in every other program, too
 Role = Literal["annotate", "review", "store", "session", "media"]
 ROLES: tuple[Role, ...] = ("annotate", "review", "store", "session")
 """Those that every installation needs; media is for those that look at videos."""
@@ -184,6 +185,17 @@ class Settings(Struct, frozen=True, kw_only=True):
         str, Meta(min_length=1, description="folder of `vibestream evaluate --json` files, for the page")
     ] = ".data/reports"
     http_token: Annotated[str, Meta(pattern=r"^[!-~]*$", description="what clients must send as a bearer token")] = ""
+    otlp_endpoint: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://\S+)?$",
+            description="http(s)://host:4318 of the collector that traces go to; empty: nothing is traced",
+        ),
+    ] = ""
+    trace_share: Annotated[
+        float,
+        Meta(ge=0, le=1, description="of the uploads and watches without a traceparent, traced from here on"),
+    ] = 0.01
 
     def __repr__(self) -> str:
         """Show every setting but the secrets."""
@@ -285,7 +297,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def variable(name: str) -> str:
     """Return the environment variable of a setting."""
-    return SECRETS.get(name, PREFIX + name.upper())
+    return _VARIABLES.get(name, PREFIX + name.upper())
 
 
 def _shown(name: str, value: object) -> object:

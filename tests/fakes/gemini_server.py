@@ -13,17 +13,16 @@ import asyncio
 import html
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from threading import Thread
 from typing import Any
 
 from aiohttp import web
 
 from tests.fakes.gemini_files import GeminiFiles, add_files
 from tests.fakes.gemini_ledger import Faults, Ledger
+from tests.fakes.in_thread import in_thread
 
 _VIDEO = re.compile(
     r'<video-(?P<code>\w+) id="(?P<id>[^"]+)" asked="(?P<asked>[^"]*)">\n(?P<text>.*?)\n</video-(?P=code)>', re.S
@@ -116,28 +115,9 @@ async def gemini_server(server: GeminiServer | None = None) -> AsyncIterator[Gem
         await runner.cleanup()
 
 
-@contextmanager
-def gemini_in_thread() -> Iterator[GeminiServer]:
+def gemini_in_thread() -> AbstractContextManager[GeminiServer]:
     """Serve in a thread of its own, for callers that block."""
-    loop, stop = asyncio.new_event_loop(), asyncio.Event()
-    started: Future[GeminiServer] = Future()
-
-    async def serve() -> None:
-        async with gemini_server() as server:
-            started.set_result(server)
-            await stop.wait()
-
-    def run() -> None:
-        loop.run_until_complete(serve())
-        loop.close()
-
-    thread = Thread(target=run)
-    thread.start()
-    try:
-        yield started.result(10)
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+    return in_thread(gemini_server)
 
 
 async def _respond(server: GeminiServer, request: web.Request, body: Json) -> web.StreamResponse:
