@@ -35,7 +35,7 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
 
     name = "annotate"
     freshness = metrics.UPLOAD_TO_ANNOTATED
-    looks_back = False
+    looks_back = "nowhere"
 
     def __init__(
         self,

@@ -22,7 +22,6 @@ from schemas.user_state import UserState, encode_state
 from schemas.wire import Decoder, encode
 from streams.clock import now_ms
 from streams.crowd import Crowd
-from streams.floors import Floors
 from streams.learning import CrowdLearner, Noted
 from streams.record import Effects, Message, Record
 from streams.retrieve import RetrievalSettings, retrieve_all
@@ -64,6 +63,7 @@ class SessionStage(Stage[WatchEvent]):
     """
 
     name = "session"
+    looks_back = "partition"
     freshness = metrics.WATCH_TO_CANDIDATES
 
     def __init__(
@@ -87,7 +87,6 @@ class SessionStage(Stage[WatchEvent]):
         self._settings = settings or RetrievalSettings()
         self._satisfaction = satisfaction
         self._crowd = Crowd(self._settings.crowd)
-        self._floors = Floors()
         self._learner = CrowdLearner(self._crowd, videos, self._settings.crowd.warm_watches)
         self._watches = Decoder(WatchEvent)
         # Compiled now: a worker must not stop for it at an event.
@@ -184,7 +183,7 @@ class SessionStage(Stage[WatchEvent]):
     def _lists(self, due: Sequence[tuple[UserState, WatchEvent]], now: int) -> list[SessionCandidates]:
         # Seeded by the event: a run that is tried again makes the same list.
         users = [(state, Random(f"{event.session_id}/{event.event_id}")) for state, event in due]
-        made = retrieve_all(self._videos, users, self._settings, now, self._crowd, self._floors)
+        made = retrieve_all(self._videos, users, self._settings, now, self._crowd)
         return [
             SessionCandidates(
                 schema_version=1,

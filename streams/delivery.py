@@ -65,20 +65,19 @@ class Delivery:
         self._backoff = backoff or Backoff()
         self._tracing = tracing or Tracing()
         self._last: asyncio.Future[None] | None = None
+        self._partitions: set[int] = set()
 
     async def begin(self, records: Sequence[Record]) -> asyncio.Future[None]:
         """Begin to deliver `records` behind those before; the future that is returned ends as `deliver` does.
 
-        Returns when the next run may begin: when this one is durable, or, where the stage does not look back, when it
-        is processed and the one before is durable. So the effects of a run wait for the broker while the next one is
-        processed, no two runs' effects are under way at once, and they become durable in order. After a failure, which
-        is raised here too, nothing more can begin.
+        Returns when this one is processed and the one before is durable. So the effects of a run wait for the broker
+        while the next one is processed, unless that looks back on them; no two runs' effects are under way at once, and
+        they become durable in order. After a failure, which is raised here too, nothing more can begin.
         """
-        taken_s = self._take(records)
-        if self._stage.looks_back:
-            self._last = asyncio.ensure_future(self._whole(records, None, taken_s))
+        partitions = {record.partition for record in records}
+        if self._last is not None and self._looks_back_on_last(partitions):
             await self._last
-            return self._last
+        taken_s = self._take(records)
         effects = asyncio.ensure_future(self._stage.run(records))
         try:
             await asyncio.wait([effects])
@@ -87,8 +86,13 @@ class Delivery:
         except BaseException:
             effects.cancel()
             raise
-        self._last = asyncio.ensure_future(self._whole(records, effects, taken_s))
+        self._last, self._partitions = asyncio.ensure_future(self._whole(records, effects, taken_s)), partitions
         return self._last
+
+    def _looks_back_on_last(self, partitions: set[int]) -> bool:
+        if self._stage.looks_back == "partition":
+            return not partitions.isdisjoint(self._partitions)
+        return self._stage.looks_back == "everywhere"
 
     def cancel(self) -> None:
         """Leave what has begun unfinished; its offsets must not be committed."""

@@ -1,7 +1,6 @@
 """The lanes of a list: what each asks of the catalogue, and what it then offers."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import get_args
@@ -12,7 +11,6 @@ import numpy.typing as npt
 from schemas.candidates import Fallback, Lane
 from schemas.user_state import UserState
 from streams.crowd import NOBODY, Crowd, Ranking
-from streams.floors import Floors
 from streams.policy import RetrievalSettings
 from streams.pools import Labels, Lanes, Parts, Pools, Rules, fill_parts, fill_pools, pools_for
 from streams.quotas import Prior, prior, quotas, shares
@@ -64,21 +62,17 @@ class Run:
     retriever: Retriever
     settings: RetrievalSettings
     crowd: Crowd | None
-    floors: Floors | None
     expected: Prior
     recent: Int32s
     index: dict[str, int]
 
 
-def run_of(
-    retriever: Retriever, settings: RetrievalSettings, now_ms: int, crowd: Crowd | None, floors: Floors | None
-) -> Run:
+def run_of(retriever: Retriever, settings: RetrievalSettings, now_ms: int, crowd: Crowd | None) -> Run:
     """Return what lists have in common that are made now."""
     return Run(
         retriever,
         settings,
         crowd,
-        floors,
         prior(retriever.catalogue, settings, crowd),
         no_rows() if crowd is None else retriever.uploaded_since(now_ms - settings.new_age_ms),
         {attribute: i for i, attribute in enumerate(retriever.catalogue.ids)},
@@ -109,10 +103,9 @@ def plan(run: Run, state: UserState | None, rng: Random) -> Plan:
             step = len(recent) // settings.new_sample
             recent = recent[int(draws.integers(step)) :: step][: settings.new_sample]
         lanes.append(Wanted(len(recent), among=recent))
-    floors: Sequence[float] = ()
-    if run.floors is not None and state is not None and vector is not None:
-        floors = run.floors.guess(state.user_id, lanes, numbers_of(lanes, run.index))
-    request = Request(vector, lanes, seen, settings.languages, settings.probability_weight, floors)
+    request = Request(
+        vector, lanes, seen, settings.languages, settings.probability_weight, state.user_id if state else ""
+    )
     return Plan(
         request,
         by_attribute,
@@ -121,11 +114,6 @@ def plan(run: Run, state: UserState | None, rng: Random) -> Plan:
         draws,
         run.index,
     )
-
-
-def numbers_of(lanes: Sequence[Wanted], index: dict[str, int]) -> list[int]:
-    """Return the numbers of lanes by attribute, as Floors has them."""
-    return [0 if lane.attribute is None else index[lane.attribute] + 1 for lane in lanes]
 
 
 def _taste(state: UserState | None, dim: int) -> Float32s | None:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from schemas.events import WatchEvent
 from schemas.user_state import UserState
@@ -14,11 +15,20 @@ _UNKNOWN = 0.5  # how satisfied a watch was that only its video is known of
 User = tuple[int, str]
 
 
+class _Note(NamedTuple):
+    """A watch, and the state of its user before it; `recalls` if the crowd has yet to learn what that one watched."""
+
+    event: WatchEvent
+    satisfied: float
+    before: UserState | None
+    recalls: bool
+
+
 @dataclass
 class Noted:
     """What a run's watches would teach, until it is confirmed."""
 
-    watches: list[Watched] = field(default_factory=list[Watched])
+    watches: list[_Note] = field(default_factory=list[_Note])
     users: set[User] = field(default_factory=set[User])
 
 
@@ -38,33 +48,33 @@ class CrowdLearner:
         self._known: set[User] = set()
 
     def note(self, noted: Noted, user: User, before: UserState | None, event: WatchEvent, satisfied: float) -> None:
-        """Note a watch of a user whose state it found to be `before`; unknown videos teach nothing."""
-        history = self._crowd.history
-        past = self._retriever.rows(before.seen[-history:] if before else ())
-        if before is not None and self._crowd.watches < self._warm_watches and self._is_new(user, noted):
-            has = self._retriever.describe(past).present
-            noted.watches += [
-                Watched(row, has[at], _UNKNOWN, before.updated_at_ms, past[:at]) for at, row in enumerate(past.tolist())
-            ]
+        """Note a watch of a user whose state it found to be `before`."""
+        recalls = self._crowd.watches < self._warm_watches and user not in self._known and user not in noted.users
+        noted.watches.append(_Note(event, satisfied, before, recalls))
         noted.users.add(user)
-        row = self._retriever.rows((event.video_id,))
-        if len(row):
-            has = self._retriever.describe(row).present[0]
-            noted.watches.append(Watched(int(row[0]), has, satisfied, event.watched_at_ms, past))
 
     def confirm(self, noted: Noted) -> None:
         """Have the noted learned before the next run."""
         self._confirmed.append(noted)
 
     def learn(self) -> None:
-        """Teach the crowd what was confirmed since."""
+        """Teach the crowd what was confirmed since; unknown videos teach nothing."""
         while self._confirmed:
             noted = self._confirmed.popleft()
-            self._crowd.learn(noted.watches)
+            self._crowd.learn([watched for note in noted.watches for watched in self._watched(note)])
             self._remember(noted.users)
 
-    def _is_new(self, user: User, noted: Noted) -> bool:
-        return user not in self._known and user not in noted.users
+    def _watched(self, note: _Note) -> Iterable[Watched]:
+        before, event = note.before, note.event
+        past = self._retriever.rows(before.seen[-self._crowd.history :] if before else ())
+        if before is not None and note.recalls:
+            has = self._retriever.describe(past).present
+            for at, row in enumerate(past.tolist()):
+                yield Watched(row, has[at], _UNKNOWN, before.updated_at_ms, past[:at])
+        row = self._retriever.rows((event.video_id,))
+        if len(row):
+            has = self._retriever.describe(row).present[0]
+            yield Watched(int(row[0]), has, note.satisfied, event.watched_at_ms, past)
 
     def _remember(self, users: Iterable[User]) -> None:
         if self._crowd.watches < self._warm_watches:

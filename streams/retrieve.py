@@ -12,8 +12,7 @@ from schemas.user_state import UserState
 from streams.blend import Limits, Offers, blend
 from streams.crowd import Crowd
 from streams.filters import refusals
-from streams.floors import Floors
-from streams.lanes import LANES, RUNGS, Offered, Plan, Run, numbers_of, offer, plan, run_of
+from streams.lanes import LANES, RUNGS, Offered, Plan, Run, offer, plan, run_of
 from streams.policy import RetrievalSettings
 from streams.pools import (
     ANY_ATTRIBUTE,
@@ -64,17 +63,12 @@ def retrieve_all(
     settings: RetrievalSettings,
     now_ms: int,
     crowd: Crowd | None = None,
-    floors: Floors | None = None,
 ) -> list[Retrieved]:
-    """Return what `retrieve` returns for each user, by one search; `floors` spares it work, and takes note of it."""
-    run = run_of(retriever, settings, now_ms, crowd, floors)
+    """Return what `retrieve` returns for each user, by one search."""
+    run = run_of(retriever, settings, now_ms, crowd)
     plans = [plan(run, state, rng) for state, rng in users]
     oldest_ms = now_ms - settings.max_age_ms
     found = retriever.search([of.request for of in plans], oldest_ms)
-    if floors is not None:
-        for (state, _), of, hits in zip(users, plans, found, strict=True):
-            if state is not None and of.request.vector is not None:
-                floors.note(state.user_id, of.request.lanes, numbers_of(of.request.lanes, of.index), hits)
     return [_retrieved(run, of, hits, oldest_ms) for of, hits in zip(plans, found, strict=True)]
 
 
@@ -84,7 +78,7 @@ def _retrieved(run: Run, of: Plan, found: Found, oldest_ms: int) -> Retrieved:
     fetched = of.request.lanes[0].k
     while len(filled.chosen) < settings.k and found.bounds[1] == fetched:
         fetched *= 4  # a few creators with many new videos must not leave the list short
-        first = replace(of.request, lanes=[Wanted(fetched, newest=True)], floors=())
+        first = replace(of.request, lanes=[Wanted(fetched, newest=True)])
         [more] = retriever.search([first], oldest_ms)
         found = _with_first(more, found)
         offered, filled = _filled(run, of, found)

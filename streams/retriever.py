@@ -39,16 +39,16 @@ class Request:
 
     A video's score is its cosine to `vector` (L2-normalised; None: 0) and, in the lane of an attribute,
     `probability_weight` times the logarithm of the student's p. `languages` None: all of them, and unknown ones.
-    `floors`, if any, are guesses of scores that the `k` best of each lane are above: they change what a search costs,
-    and not what it finds.
+    `user` names who asks, again and again with a vector that moves little: it changes what a search costs, and not what
+    it finds.
     """
 
     vector: Float32s | None
     lanes: Sequence[Lane]
     seen: Int32s = field(default_factory=no_rows)
-    languages: Collection[str] | None = None
+    languages: tuple[str, ...] | None = None
     probability_weight: float = 0.0
-    floors: Sequence[float] = ()
+    user: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """The compiled part of a search: one pass over the catalogue's codes for all lanes of all requests."""
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from streams.coarse import margins_of, narrow
-from streams.compiled import compiled
+from streams.compiled import compiled, inlined
 from streams.heaps import heap, order, rise, sink
 from streams.intrinsics import CHUNK, code_product, prefetch, trailing_zeros
 
@@ -17,6 +20,14 @@ PRESENT, DECIDED, CERTIFIED = 1, 2, 4
 """Bits of a mark: what is known of an attribute of a row."""
 _AHEAD = 16
 _LOWEST_P = 1e-3  # under the logarithm
+
+INEXACT = 0.005
+"""More than a score by 8-bit codes is off."""
+
+
+def bounds_of(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Return where each of pieces laid end to end begins, and where the last ends."""
+    return np.array([0, *accumulate(lengths)], np.int64)
 
 
 class Rows(NamedTuple):
@@ -166,7 +177,7 @@ def _offer(
                 score += weight * logs[min(p[row, attribute], most)]
                 if score <= floor:
                     continue
-            known = known or (spoken[languages[row]] and not _holds(seen, row))
+            known = known or (spoken[languages[row]] and not holds(seen, row))
             if not known:
                 break
             start, room = heaps[lane], heaps[lane + 1] - heaps[lane]
@@ -262,7 +273,8 @@ def _bias(codes: Any) -> Any:
 
 
 @compiled
-def _holds(ordered: Any, row: Any) -> bool:
+def holds(ordered: Any, row: Any) -> bool:
+    """Tell whether a row is among rows in order."""
     low, high = 0, len(ordered)
     while low < high:
         middle = (low + high) // 2
@@ -294,33 +306,42 @@ def rank(rows: Rows, plan: Plan, scores: Any, found: Any, sizes: Any) -> None:
 @compiled
 def cosines(high: Any, low: Any, scales: Any, vector: Any, found: Any, scores: Any) -> None:
     """Set `scores` to the products of `vector` (float32) and the whole vectors of the rows `found`."""
-    dim, padded = low.shape[1], high.shape[1]
     for i in range(len(found)):
         if i + _AHEAD < len(found):
-            ahead = np.int64(found[i + _AHEAD])
-            for line in range(0, dim, CHUNK):
-                prefetch(high, ahead * padded + line)
-                prefetch(low, ahead * dim + line)
-        upper, lower = high[found[i]], low[found[i]]
-        total = np.float32(0.0)
-        for d in range(dim):
-            number = np.int32((np.int32(upper[d]) << 8) + np.int32(lower[d]) - np.int32(32_768))
-            total += np.float32(number) * vector[d]
-        scores[i] = np.float32(total) * scales[found[i]]
+            fetch(high, low, found[i + _AHEAD])
+        scores[i] = cosine(high, low, scales, vector, found[i])
+
+
+@inlined
+def fetch(high: Any, low: Any, row: Any) -> None:
+    """Have a row's vector fetched before it is needed."""
+    dim, padded, ahead = low.shape[1], high.shape[1], np.int64(row)
+    for line in range(0, dim, CHUNK):
+        prefetch(high, ahead * padded + line)
+        prefetch(low, ahead * dim + line)
+
+
+@inlined
+def cosine(high: Any, low: Any, scales: Any, vector: Any, row: Any) -> Any:
+    """Return the product of `vector` and the whole vector of a row, float32."""
+    upper, lower, total = high[row], low[row], np.float32(0.0)
+    for d in range(low.shape[1]):
+        number = np.int32((np.int32(upper[d]) << 8) + np.int32(lower[d]) - np.int32(32_768))
+        total += np.float32(number) * vector[d]
+    return np.float32(total) * scales[row]
 
 
 @compiled
-def newest(rows: Rows, plan: Plan, request: int, order: Any, found: Any) -> Any:
+def newest(rows: Rows, spoken: Any, seen: Any, order: Any, found: Any) -> Any:
     """Fill `found` with the latest rows of `order` that may be served; return their number."""
-    eligible, languages, spoken = rows.eligible, rows.languages, plan.spoken[request]
-    seen = plan.seen[plan.seen_bounds[request] : plan.seen_bounds[request + 1]]
+    eligible, languages = rows.eligible, rows.languages
     count = 0
     for at in range(len(order) - 1, -1, -1):
         if count == len(found):
             break
         row = order[at]
         bit = (eligible[row >> 6] >> np.uint64(row & 63)) & np.uint64(1)
-        if bit and spoken[languages[row]] and not _holds(seen, row):
+        if bit and spoken[languages[row]] and not holds(seen, row):
             found[count] = row
             count += 1
     return count

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +10,14 @@ import numpy.typing as npt
 from streams.intrinsics import CHUNK
 from streams.names import Int32s
 from streams.retriever import Float32s
-from streams.scan import ANY, Plan, Rows, cosines, newest, rank, scan
+from streams.scan import ANY, INEXACT, Plan, Rows, bounds_of, cosines, newest, rank, scan
 from streams.vectors import to_codes
 
 Hits = tuple[Int32s, Float32s]
 """Rows and their scores, best first."""
+
+LaneOf = tuple[int, int]
+"""The number of a query, and that of a lane in it."""
 
 NEWEST = -2
 AMONG = -3
@@ -25,15 +28,14 @@ The best of few rows score low, so that a lane of few would look at most of what
 where a scan of its own costs as much as that.
 """
 
-_INEXACT = 0.005
-"""More than a score by 8-bit codes is off."""
-
 
 @dataclass(frozen=True)
 class Query:
     """A request in numbers; `lanes` are (index of the attribute, or ANY, NEWEST, AMONG; videos to fetch).
 
-    `among` are the rows of the lanes that are AMONG some, by the lane's position, the first of them last.
+    `among` are the rows of the lanes that are AMONG some, by the lane's position, the first of them last. `user` names
+    whose query it is, and how it scores and filters; None: nobody's. `floors`, if any, are guesses of scores that the
+    best of each lane are above: they change what a search costs, and not what it finds.
     """
 
     vector: Float32s
@@ -41,76 +43,81 @@ class Query:
     lanes: Sequence[tuple[int, int]]
     seen: Int32s
     spoken: npt.NDArray[np.bool_]
-    floors: Sequence[float]
     among: Mapping[int, Int32s]
+    user: object = None
+    floors: Sequence[float] = ()
 
 
-def search(rows: Rows, timeline: Int32s, present_counts: Sequence[int], queries: Sequence[Query]) -> list[list[Hits]]:
-    """Return the hits of each lane of each query; `seen` and `timeline` are in order.
+def scanned(
+    rows: Rows, queries: Sequence[Query], lanes: Sequence[LaneOf], present_counts: Sequence[int]
+) -> dict[LaneOf, Hits]:
+    """Return the hits of `lanes`, in order.
 
-    Lanes fetch half as many again as they are asked for by the codes alone, which the whole vectors then put in order.
+    They fetch half as many again as they are asked for by the codes alone, which the whole vectors then put in order.
     """
-    count = 64 * len(rows.eligible)
-    groups = [(i, group) for i, query in enumerate(queries) for group in _groups(query, present_counts, count)]
-    hits, plan = _scanned(rows, queries, groups, count)
+    hits = _above_guesses(rows, queries, lanes, present_counts)
     # Where a guess was too high, what lies below it was left out: these are looked for without.
-    again = [
-        (i, missing)
-        for i, group in groups
-        if (missing := [at for at in group if not _complete(queries[i], at, hits[i, at][1])])
-    ]
+    again = [(i, at) for i, at in lanes if not _complete(queries[i], at, hits[i, at][1])]
     if again:
-        plain = [replace(query, floors=[-np.inf] * len(query.lanes)) for query in queries]
-        hits.update(_scanned(rows, plain, again, count)[0])
-    for i, query in enumerate(queries):
-        for at, (attribute, k) in enumerate(query.lanes):
-            if attribute == NEWEST:
-                hits[i, at] = _newest(rows, plan, timeline, i, k)
-            elif attribute == AMONG:
-                hits[i, at] = _newest(rows, plan, query.among[at], i, k)
-    return [[hits[i, at] for at in range(len(query.lanes))] for i, query in enumerate(queries)]
+        plain = [replace(query, floors=()) for query in queries]
+        hits |= _above_guesses(rows, plain, again, present_counts)
+    return hits
 
 
 def _complete(query: Query, lane: int, scores: Float32s) -> bool:
     """Tell whether a lane found its best: what was left out for a guess of scores lies below all that was found."""
-    floor, k = query.floors[lane], query.lanes[lane][1]
-    return floor == -np.inf or (len(scores) == k and scores[-1] >= floor + _INEXACT)
+    floor, k = _floor(query, lane), query.lanes[lane][1]
+    return floor == -np.inf or (len(scores) == k and scores[-1] >= floor + INEXACT)
 
 
-def _scanned(
-    rows: Rows, queries: Sequence[Query], groups: Sequence[tuple[int, list[int]]], count: int
-) -> tuple[dict[tuple[int, int], Hits], Plan]:
-    lanes = [(i, at) for i, group in groups for at in group]
-    room = [_room(queries[i].lanes[at][1], count) for i, at in lanes]
-    plan = _plan(rows, queries, groups, lanes, room)
+def _floor(query: Query, lane: int) -> float:
+    return query.floors[lane] if query.floors else -np.inf
+
+
+def _above_guesses(
+    rows: Rows, queries: Sequence[Query], lanes: Sequence[LaneOf], present_counts: Sequence[int]
+) -> dict[LaneOf, Hits]:
+    """Do so for what is above the guesses of scores."""
+    count = 64 * len(rows.eligible)
+    groups = [
+        (i, group)
+        for i, own in groupby(lanes, lambda lane: lane[0])
+        for group in _groups(queries[i], [at for _, at in own], present_counts, count)
+    ]
+    if not groups:
+        return {}
+    ordered = [(i, at) for i, group in groups for at in group]
+    room = [_room(queries[i].lanes[at][1], count) for i, at in ordered]
+    plan = _plan(rows, queries, groups, ordered, room)
     scores = np.zeros(sum(room), np.float32)
     found = np.zeros(sum(room), np.int32)
-    sizes = np.zeros(len(lanes), np.int64)
-    if lanes:
-        scan(rows, plan, (0,) * (rows.high.shape[1] // CHUNK), scores, found, sizes)
-        rank(rows, plan, scores, found, sizes)
-    hits: dict[tuple[int, int], Hits] = {}
-    for (i, at), start, size in zip(lanes, plan.heap_bounds.tolist(), sizes.tolist(), strict=False):
+    sizes = np.zeros(len(ordered), np.int64)
+    scan(rows, plan, (0,) * (rows.high.shape[1] // CHUNK), scores, found, sizes)
+    rank(rows, plan, scores, found, sizes)
+    hits: dict[LaneOf, Hits] = {}
+    for (i, at), start, size in zip(ordered, plan.heap_bounds.tolist(), sizes.tolist(), strict=False):
         end = start + min(size, queries[i].lanes[at][1])
         hits[i, at] = found[start:end], scores[start:end]
-    return hits, plan
+    return hits
 
 
-def _newest(rows: Rows, plan: Plan, timeline: Int32s, request: int, k: int) -> Hits:
+def first_of(rows: Rows, query: Query, timeline: Int32s, k: int) -> Hits:
+    """Return the last `k` rows of `timeline` that may be served."""
     found = np.empty(min(k, len(timeline)), np.int32)
-    found = found[: newest(rows, plan, request, timeline, found)]
+    found = found[: newest(rows, query.spoken, query.seen, timeline, found)]
     scores = np.empty(len(found), np.float32)
-    cosines(rows.high, rows.low, rows.scales, plan.vectors[request], found, scores)
+    cosines(rows.high, rows.low, rows.scales, query.vector, found, scores)
     return found, scores
 
 
-def _groups(query: Query, present_counts: Sequence[int], rows: int) -> list[list[int]]:
+def _groups(query: Query, lanes: Sequence[int], present_counts: Sequence[int], rows: int) -> list[list[int]]:
     together: list[int] = []
     apart: list[list[int]] = []
-    for at, (attribute, k) in enumerate(query.lanes):
-        if attribute == ANY or (attribute >= 0 and present_counts[attribute] ** 2 > _APART * k * rows):
+    for at in lanes:
+        attribute, k = query.lanes[at]
+        if attribute == ANY or present_counts[attribute] ** 2 > _APART * k * rows:
             together.append(at)
-        elif attribute >= 0:
+        else:
             apart.append([at])
     return [together, *apart] if together else apart
 
@@ -123,7 +130,7 @@ def _plan(
     rows: Rows,
     queries: Sequence[Query],
     groups: Sequence[tuple[int, list[int]]],
-    lanes: Sequence[tuple[int, int]],
+    lanes: Sequence[LaneOf],
     room: Sequence[int],
 ) -> Plan:
     vectors = np.array([query.vector for query in queries], np.float32)
@@ -135,14 +142,10 @@ def _plan(
         weights=np.array([query.weight for query in queries], np.float32),
         spoken=np.array([query.spoken for query in queries], np.bool_),
         seen=np.concatenate([query.seen for query in queries]),
-        seen_bounds=_bounds([len(query.seen) for query in queries]),
+        seen_bounds=bounds_of([len(query.seen) for query in queries]),
         owners=np.array([i for i, _ in groups], np.int64),
-        group_bounds=_bounds([len(group) for _, group in groups]),
+        group_bounds=bounds_of([len(group) for _, group in groups]),
         attributes=np.array([queries[i].lanes[at][0] for i, at in lanes], np.int64),
-        heap_bounds=_bounds(room),
-        floors=np.array([queries[i].floors[at] for i, at in lanes], np.float32),
+        heap_bounds=bounds_of(room),
+        floors=np.array([_floor(queries[i], at) for i, at in lanes], np.float32),
     )
-
-
-def _bounds(lengths: Sequence[int]) -> npt.NDArray[np.int64]:
-    return np.array([0, *accumulate(lengths)], np.int64)

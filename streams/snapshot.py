@@ -18,9 +18,10 @@ from streams.described import described
 from streams.embeddings import Embeddings
 from streams.memory import give_back
 from streams.names import Int32s, Names, grown, pack, pack_column
+from streams.near import Changes, Near
 from streams.retriever import Described, Float32s, Found, Lane, Request, found_in
 from streams.scan import ANY, CERTIFIED, DECIDED, PRESENT, Rows, log_table, write_bits
-from streams.search import AMONG, NEWEST, Query, search
+from streams.search import AMONG, NEWEST, Query
 from streams.timeline import Timeline
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ class Snapshot:
         self._reason_counts = np.zeros(len(REASONS), np.int64)
         self._eligible = np.empty(0, np.uint64)
         self._eligible_by_language = np.zeros(1, np.int64)
+        self._changes = Changes()
+        self._near = Near(self._changes)
         _compile(self._embeddings.high.shape[1], catalogue)
         self._observe()
 
@@ -181,13 +184,14 @@ class Snapshot:
             self._embeddings.coarse, *self._embeddings.columns, self._p.view(np.uint16), _LOGS, self._languages,
             self._eligible[: (count + 63) // 64], self._certified, self._marks,
         )  # fmt: skip
-        hits = search(rows, self._timeline.rows, self._certified_counts.tolist(), queries)
+        hits = self._near.search(rows, self._timeline.rows, self._certified_counts.tolist(), queries, oldest_ms)
         return [found_in(lanes, self._removed(query)) for lanes, query in zip(hits, queries, strict=True)]
 
     def _query(self, request: Request) -> Query:
         vector = np.zeros(self.dim, np.float32) if request.vector is None else request.vector
         if vector.shape != (self.dim,):
             raise ConfigurationError(f"a vector of {vector.shape} numbers, the snapshot's have {self.dim}")
+        of_a_user = request.user and request.vector is not None
         seen = np.unique(request.seen)
         spoken = np.full(len(self._eligible_by_language), request.languages is None)
         if request.languages is not None:
@@ -199,7 +203,7 @@ class Snapshot:
             lanes=[(self._lane(lane), lane.k) for lane in request.lanes],
             seen=seen[(self._reasons[seen] == 0) & spoken[self._languages[seen]]],
             spoken=spoken,
-            floors=request.floors or [-np.inf] * len(request.lanes),
+            user=(request.user, request.languages, request.probability_weight) if of_a_user else None,
             among={at: lane.among[::-1].copy() for at, lane in enumerate(request.lanes) if lane.among is not None},
         )
 
@@ -279,6 +283,7 @@ class Snapshot:
         self._reasons[rows] = self._reason(rows)
         self._count(rows, 1)
         write_bits(self._eligible, rows, self._reasons[rows] == 0)
+        self._changes.note(rows)
 
     def _newer(self, rows: Int32s, seqs: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
         """Return where each row's highest seq stands, first of equals, if it is above that of the row."""
@@ -382,7 +387,7 @@ def _compile(padded: int, catalogue: Catalogue) -> None:
     lanes.append(Lane(1, among=scratch.rows(["video"])))
     vector = np.ones(padded, np.float32)
     for oldest_ms in (0, 3):
-        scratch.search([Request(vector, lanes, scratch.rows(["video"]), ["en"])], oldest_ms)
+        scratch.search([Request(vector, lanes, scratch.rows(["video"]), ("en",))], oldest_ms)
     scratch.view("video")
     scratch.video_ids([0])
     scratch.describe(scratch.uploaded_since(0))

@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from monitoring import metrics
 from monitoring.item_histogram import ItemHistogram
@@ -33,8 +33,9 @@ class Stage(ABC, Generic[T]):
 
     name: ClassVar[str]
     freshness: ClassVar[ItemHistogram | None] = None
-    looks_back: ClassVar[bool] = True
-    """Whether `process` needs what the effects of earlier runs changed; if not, a run may be processed before that."""
+    looks_back: ClassVar[Literal["everywhere", "partition", "nowhere"]] = "everywhere"
+    """Which runs must be durable before `process` gets another: all that came before, those with records of the same
+    partitions, or none."""
 
     def __init__(self, dead_letters: str) -> None:
         """`dead_letters` is the topic for records that can't be used."""

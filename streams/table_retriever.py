@@ -129,7 +129,7 @@ class TableRetriever:
             return []
         self._refresh()
         lanes = [self._lanes(request, oldest_ms) for request in requests]
-        narrowed = [replace(request, lanes=of, floors=()) for request, of in zip(requests, lanes, strict=True)]
+        narrowed = [replace(request, lanes=of) for request, of in zip(requests, lanes, strict=True)]
         found = self._held.search(narrowed, oldest_ms)
         return [self._whole(request, of, oldest_ms) for request, of in zip(requests, found, strict=True)]
 

@@ -250,7 +250,8 @@ def main() -> None:
         ensure_topics(settings)
         write_table(settings, options.videos)
         producer = ConfirmedProducer(settings)
-        write_states(settings, producer, _USERS, full_state(views(50)))
+        watched = [f"v{row:010d}" for row in np.random.default_rng(3).integers(options.videos, size=50_000)]
+        write_states(settings, producer, _USERS, full_state(views(50)), watched)
         producer.close()
         log = Path(folder) / "session.log"
         worker = processes.start(settings, "-m", "topology.cli", "worker", "session", log=log)

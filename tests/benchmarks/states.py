@@ -13,12 +13,13 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import numpy.typing as npt
 from msgspec.structs import replace
 
 from models.satisfaction import satisfaction
@@ -60,13 +61,15 @@ def watch(user: str, number: int) -> WatchEvent:
 
 
 def views(count: int) -> list[VideoView]:
+    """Videos of one taste: a cosine of about 0.4 to what they have in common, as their mean then has for a length."""
     rng, catalogue, dim = np.random.default_rng(0), load_catalogue(), student_dim(Settings())
+    common = rng.standard_normal(dim)
+    common /= np.linalg.norm(common)
+    vectors = rng.standard_normal((count, dim)) * (0.9 / dim**0.5) + 0.4 * common
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return [
-        VideoView(
-            {attribute: p for attribute, p in zip(catalogue.ids, rng.random(len(catalogue.ids)).tolist(), strict=True)},
-            rng.standard_normal(dim).astype(np.float32),
-        )
-        for _ in range(count)
+        VideoView(dict(zip(catalogue.ids, rng.random(len(catalogue.ids)).tolist(), strict=True)), vector)
+        for vector in vectors.astype(np.float32)
     ]
 
 
@@ -89,10 +92,15 @@ def apply_us(videos: list[VideoView], state: UserState, tries: int = 5_000) -> f
     return statistics.median(taken) * 1e6
 
 
-def write_states(settings: Settings, producer: ConfirmedProducer, users: int, state: UserState) -> float:
-    """Fill the changelog with states that differ wherever users' do; return the mean bytes of a value."""
+def write_states(
+    settings: Settings, producer: ConfirmedProducer, users: int, state: UserState, videos: Sequence[str]
+) -> float:
+    """Fill the changelog with states that differ wherever users' do, watchers of some of `videos` each.
+
+    Returns the mean bytes of a value.
+    """
     rng, normal, written, batch = random.Random(0), np.random.default_rng(0), 0, list[Message]()
-    videos = [f"{rng.randrange(10**11):011d}" for _ in range(50_000)]
+    length = np.linalg.norm(np.frombuffer(state.taste, "<f2").astype(np.float64))
     for number in range(users):
         user, share = f"user-{number:07d}", rng.random()
         value = encode_state(
@@ -104,7 +112,7 @@ def write_states(settings: Settings, producer: ConfirmedProducer, users: int, st
                     name: Affinity(a.n, a.s * share, a.session_n, a.session_s * share)
                     for name, a in state.affinities.items()
                 },
-                taste=normal.standard_normal(len(state.taste) // 2).astype("<f2").tobytes(),
+                taste=(length * _direction(normal, len(state.taste) // 2)).astype("<f2").tobytes(),
                 watched=watched_ids(rng.sample(videos, SEEN_VIDEOS)),
             )
         )
@@ -117,6 +125,11 @@ def write_states(settings: Settings, producer: ConfirmedProducer, users: int, st
             print(f"{number + 1} states written", end="\r", file=sys.stderr)
     producer.produce_now(batch)
     return written / users
+
+
+def _direction(rng: np.random.Generator, dim: int) -> npt.NDArray[np.float64]:
+    vector = rng.standard_normal(dim)
+    return vector / np.linalg.norm(vector)
 
 
 def recovery_s(settings: Settings, producer: ConfirmedProducer, users: int) -> float:
@@ -205,7 +218,8 @@ def main() -> None:
         ensure_topics(settings)
         producer = ConfirmedProducer(settings, delivery_timeout_s=120)
         try:
-            result["bytes_per_user"] = round(write_states(settings, producer, options.users, state))
+            watched = [f"{random.Random(at).randrange(10**11):011d}" for at in range(50_000)]
+            result["bytes_per_user"] = round(write_states(settings, producer, options.users, state, watched))
             result["recovery_s"] = round(recovery_s(settings, producer, options.users), 1)
             print(result, file=sys.stderr)
             service = Service(settings, producer, processes, Path(folder) / "session.log")

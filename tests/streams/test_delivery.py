@@ -124,7 +124,7 @@ async def test_a_wrong_configuration_blames_no_record_and_is_raised() -> None:
 class AheadStage(UpperStage):
     """The same, and its runs may be processed ahead; says what it has processed."""
 
-    looks_back = False
+    looks_back = "nowhere"
 
     def __init__(self, failures: Sequence[Exception] = ()) -> None:
         super().__init__(failures)
@@ -173,15 +173,23 @@ async def test_ahead_or_not_effects_become_durable_in_order_through_failures_of_
     assert len(broker.letters()) == 3
 
 
-async def test_a_stage_that_looks_back_begins_when_the_run_before_is_durable() -> None:
-    broker, stage = SlowBroker(), UpperStage()
+@pytest.mark.parametrize(
+    ("looks_back", "partition", "ahead"),
+    [("everywhere", 1, False), ("partition", 0, False), ("partition", 1, True), ("nowhere", 0, True)],
+)
+async def test_a_stage_that_looks_back_on_a_run_begins_when_that_is_durable(
+    monkeypatch: pytest.MonkeyPatch, looks_back: str, partition: int, ahead: bool
+) -> None:
+    monkeypatch.setattr(AheadStage, "looks_back", looks_back)
+    broker, stage = SlowBroker(), AheadStage()
     delivery = Delivery(stage, broker.produce, QUICK)
-    first = asyncio.ensure_future(delivery.begin(records(b"a")))
+    await delivery.begin(records(b"a"))
+    second = asyncio.ensure_future(delivery.begin([record._replace(partition=partition) for record in records(b"b")]))
     await asyncio.sleep(0.01)
-    assert not first.done()
+    assert stage.processed == ([b"a", b"b"] if ahead else [b"a"])
     broker.open.set()
-    assert (await first).done()
-    assert stage.confirmed == [b"a"]
+    await (await second)
+    assert stage.processed == stage.confirmed == [b"a", b"b"]
 
 
 async def test_what_ended_for_a_wrong_configuration_lets_no_later_run_begin() -> None:

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -69,17 +68,6 @@ def test_requests_are_answered_as_if_one_by_one():
     for together, request in zip(videos.snapshot.search(requests, 0), requests, strict=True):
         [alone] = videos.snapshot.search([request], 0)
         assert (together.lanes, together.removed) == (alone.lanes, alone.removed)
-
-
-@pytest.mark.parametrize("guess", [-0.5, 0.1, 0.3, 5.0])
-def test_a_guess_of_scores_changes_nothing_that_is_found(guess: float):
-    videos = Videos(5_000, 64, seed=2)
-    lanes = [Lane(30), Lane(10, "funny"), Lane(10, "calm"), Lane(5, newest=True)]
-    for seed in range(5):
-        request = Request(videos.direction(seed), lanes, probability_weight=WEIGHT)
-        guessed = replace(request, floors=[guess] * len(lanes))
-        [found], [again] = (videos.snapshot.search([asked], 0) for asked in (request, guessed))
-        assert found.lanes == again.lanes
 
 
 def test_what_is_removed_or_changed_is_so_for_the_next_search():

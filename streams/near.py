@@ -1,0 +1,236 @@
+"""What lay near the tastes of users when it was last looked for: few rows in the place of a whole catalogue.
+
+Between two lists a taste moves little, and no row's cosine changes by more than the taste has moved (Cauchy-Schwarz,
+since both have length 1). So the best of a lane are still among those that were best before, if the last of them scores
+more than any other row can have come to. Rows that have changed meanwhile are looked at as well. It is no part of any
+result: where it can't tell, the catalogue is searched.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streams.compiled import compiled, inlined
+from streams.heaps import keep_best, order
+from streams.retriever import Float32s, Int32s, no_rows
+from streams.scan import ANY, CERTIFIED, INEXACT, Rows, bounds_of, cosine, cosines, fetch, holds
+from streams.search import AMONG, NEWEST, Hits, LaneOf, Query, first_of, scanned
+
+_TIMES = 6
+_LEAST = 64
+"""So many times what a list fetches of a lane is kept, or at least so many rows: the more, the further a taste may move
+before they are looked for again, and the more there is to look at each time."""
+
+_AHEAD = 16
+_SLACK = 0.015
+"""How much lower the rows to keep may score when they are looked for again: a guess, which costs a second search if it
+is wrong, and spares the first most of its looking closer."""
+
+
+class _Kept(NamedTuple):
+    """The best rows of a lane by `vector` when so many rows had changed; all others scored `lowest` at most."""
+
+    vector: Float32s
+    changes: int
+    oldest_ms: int
+    rows: Int32s
+    scores: Float32s
+    lowest: float
+
+
+class Changes:
+    """The rows that changed last, up to `most`."""
+
+    def __init__(self, most: int = 4_096) -> None:
+        self._rows = np.zeros(most, np.int32)
+        self.count = 0
+
+    def note(self, rows: Int32s) -> None:
+        """Note that rows were written."""
+        most = len(self._rows)
+        self._rows[np.arange(self.count, self.count + len(rows))[-most:] % most] = rows[-most:]
+        self.count += len(rows)
+
+    def since(self, count: int) -> Int32s | None:
+        """Return the rows that changed since there were `count` changes, some twice; None where they are too many."""
+        most = len(self._rows)
+        if self.count - count > most:
+            return None
+        return self._rows[np.arange(count, self.count) % most]
+
+
+class Near:
+    """Rows near the users who were served last. Use it from one thread."""
+
+    def __init__(self, changes: Changes, users: int = 4_096) -> None:
+        """Remember so many users, at about 14 KB each."""
+        self._changes = changes
+        self._most = users
+        self._users: OrderedDict[object, dict[int, _Kept]] = OrderedDict()
+
+    def search(
+        self, rows: Rows, timeline: Int32s, present_counts: Sequence[int], queries: Sequence[Query], oldest_ms: int
+    ) -> list[list[Hits]]:
+        """Return the hits of each lane of each query; `seen` and `timeline` are in order.
+
+        Eligible rows are those that were not uploaded before `oldest_ms`. What a user's lanes fetch is looked for among
+        the rows near the user; where it can't be told from them, more rows are kept and looked at, and where many of
+        these have been seen, the lane is searched by itself.
+        """
+        lanes = [
+            (i, at)
+            for i, query in enumerate(queries)
+            for at, (attribute, _) in enumerate(query.lanes)
+            if attribute >= ANY
+        ]
+        of_users = [(i, at) for i, at in lanes if queries[i].user is not None]
+        hits = self._look(rows, queries, of_users, oldest_ms)
+        unknown = [lane for lane in of_users if lane not in hits]
+        if unknown:
+            asked = {i for i, _ in unknown}
+            wide = [self._wide(query) if i in asked else query for i, query in enumerate(queries)]
+            self._keep(wide, scanned(rows, wide, unknown, present_counts), oldest_ms)
+            hits |= self._look(rows, queries, unknown, oldest_ms)
+        hits |= scanned(rows, queries, [lane for lane in lanes if lane not in hits], present_counts)
+        for i, query in enumerate(queries):
+            for at, (attribute, k) in enumerate(query.lanes):
+                if attribute in (NEWEST, AMONG):
+                    hits[i, at] = first_of(rows, query, timeline if attribute == NEWEST else query.among[at], k)
+        return [[hits[i, at] for at in range(len(query.lanes))] for i, query in enumerate(queries)]
+
+    def _wide(self, query: Query) -> Query:
+        """Return the query for the rows to keep: more of each lane, seen or not, and guesses of what they score."""
+        known = self._users.get(query.user, {})
+        return replace(
+            query,
+            lanes=[(attribute, max(_LEAST, _TIMES * k)) for attribute, k in query.lanes],
+            seen=no_rows(),
+            floors=[known[lane].lowest - _SLACK if lane in known else -np.inf for lane, _ in query.lanes],
+        )
+
+    def _keep(self, wide: Sequence[Query], found: Mapping[LaneOf, Hits], oldest_ms: int) -> None:
+        for (i, at), (rows, scores) in found.items():
+            attribute, k = wide[i].lanes[at]
+            lowest = float(scores[-1]) if len(rows) == k else -np.inf
+            kept = _Kept(wide[i].vector, self._changes.count, oldest_ms, rows.copy(), scores.copy(), lowest)
+            self._users.setdefault(wide[i].user, {})[attribute] = kept
+            self._users.move_to_end(wide[i].user)
+        while len(self._users) > self._most:
+            self._users.popitem(last=False)
+
+    def _look(
+        self, rows: Rows, queries: Sequence[Query], lanes: Iterable[LaneOf], oldest_ms: int
+    ) -> dict[LaneOf, Hits]:
+        """Return the hits of those of `lanes`, in order, whose best are surely among the rows that were kept."""
+        hits: dict[LaneOf, Hits] = {}
+        for i, own in groupby(lanes, lambda lane: lane[0]):
+            known = self._users.get(queries[i].user, {})
+            usable = [
+                (at, kept)
+                for _, at in own
+                if (kept := known.get(queries[i].lanes[at][0])) is not None and kept.oldest_ms <= oldest_ms
+            ]
+            for at, found in self._looked(rows, queries[i], usable):
+                hits[i, at] = found
+        return hits
+
+    def _looked(self, rows: Rows, query: Query, lanes: Sequence[tuple[int, _Kept]]) -> Iterable[tuple[int, Hits]]:
+        changed = self._changes.since(min((kept.changes for _, kept in lanes), default=0))
+        if not lanes or changed is None:
+            return
+        vectors = {id(kept.vector): kept.vector for _, kept in lanes}
+        moved = {at: float(np.linalg.norm(query.vector - vector)) + INEXACT for at, vector in vectors.items()}
+        wanted = [query.lanes[at] for at, _ in lanes]
+        room = bounds_of([k for _, k in wanted])
+        scores, found = np.zeros(int(room[-1]), np.float32), np.zeros(int(room[-1]), np.int32)
+        sizes = np.zeros(len(lanes), np.int64)
+        among = KeptLanes(
+            rows=np.concatenate([kept.rows for _, kept in lanes]),
+            scores=np.concatenate([kept.scores for _, kept in lanes]),
+            bounds=bounds_of([len(kept.rows) for _, kept in lanes]),
+            lowest=np.array([kept.lowest for _, kept in lanes], np.float32),
+            moved=np.array([moved[id(kept.vector)] for _, kept in lanes], np.float32),
+            attributes=np.array([attribute for attribute, _ in wanted], np.int64),
+            changed=changed,
+        )
+        weight = np.float32(query.weight)
+        look(rows, among, query.vector, weight, query.spoken, query.seen, room, scores, found, sizes)
+        for (at, kept), (_, k), start, size in zip(lanes, wanted, room.tolist(), sizes.tolist(), strict=False):
+            if size == k or kept.lowest == -np.inf:
+                yield at, (found[start : start + size], scores[start : start + size])
+
+
+class KeptLanes(NamedTuple):
+    """Rows that were kept, lane after lane by `bounds`, and those that have changed, which may be there twice."""
+
+    rows: Any
+    scores: Any
+    bounds: Any
+    lowest: Any
+    """float32 [lanes]"""
+    moved: Any
+    """float32 [lanes]: by how much a score may have risen."""
+    attributes: Any
+    changed: Any
+
+
+@compiled
+def look(
+    rows: Rows, among: KeptLanes, vector: Any, weight: Any, spoken: Any, seen: Any,
+    heaps: Any, scores: Any, found: Any, sizes: Any,
+) -> None:  # fmt: skip
+    """Fill the heaps `scores`, `found` and `sizes` of each lane, in order, with the best that no other row can beat."""
+    high, low, scales = rows.high, rows.low, rows.scales
+    kept, before, bounds, changed = among.rows, among.scores, among.bounds, among.changed
+    new = np.empty(len(changed), np.float32)
+    cosines(high, low, scales, vector, changed, new)
+    for lane in range(len(among.attributes)):
+        attribute, moved, end = among.attributes[lane], among.moved[lane], bounds[lane + 1]
+        floor, start, room, size = among.lowest[lane] + moved, heaps[lane], heaps[lane + 1] - heaps[lane], 0
+        for at in range(len(changed)):
+            row = changed[at]
+            score = _worth(rows, row, new[at], attribute, weight, floor, spoken, seen)
+            if score > floor and not _is_there(found, start, size, row):
+                size = keep_best(scores, found, start, size, room, score, row)
+        for at in range(bounds[lane], end):
+            if size == room and before[at] + moved < scores[start]:
+                break  # and so it is with all that follow
+            if at + _AHEAD < end:
+                fetch(high, low, kept[at + _AHEAD])
+            row = kept[at]
+            score = _worth(rows, row, cosine(high, low, scales, vector, row), attribute, weight, floor, spoken, seen)
+            if score > floor and (len(changed) == 0 or not _is_there(found, start, size, row)):
+                size = keep_best(scores, found, start, size, room, score, row)
+        order(scores, found, start, size)
+        sizes[lane] = size
+
+
+@inlined
+def _worth(
+    rows: Rows, row: Any, score: Any, attribute: Any, weight: Any, floor: Any, spoken: Any, seen: Any
+) -> Any:  # fmt: skip
+    """Return the score of a row in a lane by its cosine; -inf for one that may not be there."""
+    if score > floor and attribute != ANY:  # log p is never positive
+        score = score + weight * rows.logs[min(rows.p[row, attribute], len(rows.logs) - 1)]
+        if not rows.marks[row, attribute] & CERTIFIED:
+            score = np.float32(-np.inf)
+    if score > floor and (not spoken[rows.languages[row]] or not _is_set(rows.eligible, row) or holds(seen, row)):
+        score = np.float32(-np.inf)
+    return score
+
+
+@inlined
+def _is_set(bits: Any, row: Any) -> Any:
+    return (bits[row >> 6] >> np.uint64(row & 63)) & np.uint64(1) != 0
+
+
+@compiled
+def _is_there(found: Any, start: int, size: int, row: Any) -> bool:
+    there = False
+    for at in range(start, start + size):
+        there |= found[at] == row
+    return there
