@@ -6,7 +6,7 @@ more than any other row can have come to. Rows that have changed meanwhile are l
 result: where it can't tell, the catalogue is searched.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -20,11 +20,12 @@ from streams.retriever import Float32s, Int32s, no_rows
 from streams.scan import ANY, CERTIFIED, INEXACT, Rows, bounds_of, cosine, cosines, fetch, holds
 from streams.search import AMONG, NEWEST, Hits, LaneOf, Query, first_of, scanned
 
-_TIMES = 6
-_LEAST = 64
+_TIMES = 4
+_LEAST = 48
 """So many times what a list fetches of a lane is kept, or at least so many rows: the more, the further a taste may move
 before they are looked for again, and the more there is to look at each time."""
 
+_LAST = 8
 _AHEAD = 16
 _SLACK = 0.015
 """How much lower the rows to keep may score when they are looked for again: a guess, which costs a second search if it
@@ -67,10 +68,11 @@ class Near:
     """Rows near the users who were served last. Use it from one thread."""
 
     def __init__(self, changes: Changes, users: int = 4_096) -> None:
-        """Remember so many users, at about 14 KB each."""
+        """Remember so many users, at about 16 KB each."""
         self._changes = changes
         self._most = users
         self._users: OrderedDict[object, dict[int, _Kept]] = OrderedDict()
+        self._lowest: dict[int, deque[float]] = {}  # of the last users, by lane
 
     def search(
         self, rows: Rows, timeline: Int32s, present_counts: Sequence[int], queries: Sequence[Query], oldest_ms: int
@@ -103,20 +105,25 @@ class Near:
         return [[hits[i, at] for at in range(len(query.lanes))] for i, query in enumerate(queries)]
 
     def _wide(self, query: Query) -> Query:
-        """Return the query for the rows to keep: more of each lane, seen or not, and guesses of what they score."""
+        """Return the query for the rows to keep: more of each lane, seen or not."""
         known = self._users.get(query.user, {})
         return replace(
             query,
             lanes=[(attribute, max(_LEAST, _TIMES * k)) for attribute, k in query.lanes],
             seen=no_rows(),
-            floors=[known[lane].lowest - _SLACK if lane in known else -np.inf for lane, _ in query.lanes],
+            floors=[self._guess(lane, known) for lane, _ in query.lanes],
         )
+
+    def _guess(self, lane: int, known: Mapping[int, _Kept]) -> float:
+        """Return what the rows to keep may score: what they did before, or what the last users' did."""
+        return (known[lane].lowest if lane in known else min(self._lowest.get(lane, [-np.inf]))) - _SLACK
 
     def _keep(self, wide: Sequence[Query], found: Mapping[LaneOf, Hits], oldest_ms: int) -> None:
         for (i, at), (rows, scores) in found.items():
             attribute, k = wide[i].lanes[at]
             lowest = float(scores[-1]) if len(rows) == k else -np.inf
             kept = _Kept(wide[i].vector, self._changes.count, oldest_ms, rows.copy(), scores.copy(), lowest)
+            self._lowest.setdefault(attribute, deque(maxlen=_LAST)).append(lowest)
             self._users.setdefault(wide[i].user, {})[attribute] = kept
             self._users.move_to_end(wide[i].user)
         while len(self._users) > self._most:

@@ -3,9 +3,9 @@
 The catalogue is a LanceDB table of random unit vectors, where every attribute that is no policy is present in 5 % of
 the videos. First as many watches as the worker takes: watch_per_s is from its committed offsets, after a warm-up. Then
 half as many, evenly: p50 and p99 are from the moment when a watch is handed to the producer until its list is in the
-hands of a consumer. Of the 20 watches of a session 7 are due for a list. All users have watched 500 videos before, so
-their states are as large as they get. This process, which produces, consumes and counts, shares the cores with worker
-and broker.
+hands of a consumer. Of the 20 watches of a session 7 are due for a list; 400 sessions go on at once, and when one ends
+another user's begins. All users have watched 500 videos before, so their states are as large as they get. This process,
+which produces, consumes and counts, shares the cores with worker and broker.
 """
 
 import argparse
@@ -44,8 +44,9 @@ _BATCH = 50_000
 _PRESENT = 0.05
 _LANGUAGES = ("en", "es", "pt")
 _DAY_MS = 86_400_000
-_USERS = 2_000
+_USERS = 8_000
 _SESSION = 20
+_AT_ONCE = 400
 _AHEAD = 4_000
 _TICK_S = 0.005
 _START_S = 600.0
@@ -96,14 +97,16 @@ def write_table(settings: Settings, count: int) -> None:
 
 
 class Viewers:
-    """Produces watches of random videos by random users, `_SESSION` to a session."""
+    """Produces watches of random videos, each in one of the sessions that go on."""
 
     def __init__(self, settings: Settings, videos: int) -> None:
         self._rng = np.random.default_rng(2)
         self._videos = videos
         self._topic = settings.topic(WATCH_EVENTS)
         self._partitions = settings.partitions
-        self._watched = self._rng.integers(_SESSION, size=_USERS).tolist()
+        self._open = list(range(_AT_ONCE))  # numbers of the sessions that go on
+        self._watched = self._rng.integers(_SESSION, size=_AT_ONCE).tolist()  # in each so far
+        self._sessions = _AT_ONCE
         self._producer = Producer(
             client_config(
                 settings, enable_idempotence=True, acks="all", linger_ms=5, queue_buffering_max_messages=100_000
@@ -113,21 +116,25 @@ class Viewers:
 
     def send(self, count: int) -> None:
         """Hand so many watches to the producer."""
-        users = self._rng.integers(_USERS, size=count).tolist()
+        places = self._rng.integers(_AT_ONCE, size=count).tolist()
         seen = self._rng.integers(self._videos, size=count).tolist()
         plays = self._rng.integers(500, 20_000, size=count).tolist()
-        for user, video, played in zip(users, seen, plays, strict=True):
+        for place, video, played in zip(places, seen, plays, strict=True):
+            turn, user = divmod(self._open[place], _USERS)
             event = WatchEvent(
                 schema_version=1,
                 event_id=str(len(self.sent_ms)),
                 user_id=f"user-{user:07d}",
-                session_id=f"session-{user}-{self._watched[user] // _SESSION}",
+                session_id=f"session-{user}-{turn}",
                 video_id=f"v{video:010d}",
                 watched_at_ms=now_ms(),
                 watch_ms=played,
                 duration_ms=20_000,
             )
-            self._watched[user] += 1
+            self._watched[place] += 1
+            if self._watched[place] == _SESSION:
+                self._open[place], self._watched[place] = self._sessions, 0
+                self._sessions += 1
             self.sent_ms.append(time.time() * 1000)
             self._producer.produce(self._topic, encode(event), event.user_id, partition=user % self._partitions)
         self._producer.poll(0)
