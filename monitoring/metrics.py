@@ -182,3 +182,5 @@ for _why in ("pacing", "failed", "budget"):
     LLM_POSTPONED.labels(_why)
 for _cause in ("failures", "quota", "credentials", "model", "request"):
     LLM_PAUSES.labels(_cause)
+for _ended in ("time", "crash"):
+    MEDIA_DECODERS_ENDED.labels(_ended)

@@ -1,4 +1,4 @@
-"""A small platform under load, a lag exporter beside it, and a Prometheus that scrapes them all."""
+"""A small platform under load, videos in it, a lag exporter beside it, and a Prometheus that scrapes them all."""
 
 import http.client
 import itertools
@@ -24,13 +24,15 @@ from schemas.wire import encode
 from streams.clock import now_ms
 from streams.record import Message
 from tests.fakes.bundles import registry
+from tests.fakes.fused import colour_encoder, fused_bundle
 from tests.fakes.gemini_server import gemini_in_thread
+from tests.fakes.media import caption, video
 from tests.processes import Processes, wait_until
 from topology.broker import embedded_broker, free_port
 from topology.demo.content import load_uploads
 from topology.demo.viewers import watch_events
 from topology.producer import ConfirmedProducer
-from topology.settings import ROLES, Settings, with_changes
+from topology.settings import ALL_ROLES, Settings, with_changes
 from topology.topics import VIDEO_UPLOADS, WATCH_EVENTS, ensure_topics
 
 ROOT = Path(__file__).parents[2]
@@ -59,9 +61,10 @@ class Prometheus:
 class Sender(Thread):
     """Uploads whose texts nobody has seen, watches, poison, and questions by HTTP, until it is told to stop."""
 
-    def __init__(self, settings: Settings, session_port: int) -> None:
+    def __init__(self, settings: Settings, session_port: int, film: Path) -> None:
         super().__init__(name="sender", daemon=True)
         self._settings = settings
+        self._film = film.as_uri()
         self._port = session_port
         self._uploads = load_uploads(now_ms())
         self._watches = itertools.cycle(watch_events(self._uploads, 5_000, 7, now_ms()))
@@ -85,7 +88,12 @@ class Sender(Thread):
         topic, rounds = self._settings.topic(VIDEO_UPLOADS), range(number * _UPLOADS, (number + 1) * _UPLOADS)
         uploads = [self._uploads[n % len(self._uploads)].upload for n in rounds]
         fresh = [
-            replace(upload, title=f"{upload.title} {n}", uploaded_at_ms=now_ms())
+            replace(
+                upload,
+                title=f"{upload.title} {n}",
+                uploaded_at_ms=now_ms(),
+                media_uri=self._film if n % _UPLOADS == 0 else None,
+            )
             for n, upload in zip(rounds, uploads, strict=True)
         ]
         watches = [
@@ -132,17 +140,24 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             gemini_api_key="key",
             gemini_base_url=gemini.url,
             commit_interval_s=0.3,
+            media_allow=folder.as_uri(),
+            media_decode_s=60.0,
+            media_extractors="ocr,tests.fakes.extractors:Speech",
         )
+        encoder = colour_encoder(folder / "encoder")
+        film = video(folder / "film.mp4", [(caption("wait for it"), 1)], size=(640, 360), tone_hz=300)
+        # Dashboards don't mind that annotate has another student, whose vectors lie elsewhere.
+        seeing = {"students": "", "bundle": str(fused_bundle(folder, encoder)), "frame_encoder": str(encoder)}
         ensure_topics(settings)
         stack.callback(processes.stop_all)
-        ports = {name: free_port() for name in (*ROLES, "lag-exporter")}
+        ports = {name: free_port() for name in (*ALL_ROLES, "lag-exporter")}
         for name, port in ports.items():
-            arguments = ("worker", name) if name in ROLES else (name, "--every", "1")
-            own = with_changes(settings, metrics_port=port)
+            arguments = ("worker", name) if name in ALL_ROLES else (name, "--every", "1")
+            own = with_changes(settings, metrics_port=port, **(seeing if name == "media" else {}))
             processes.start(own, "-m", "topology.cli", *arguments, log=folder / f"{name}.log")
         for name, port in ports.items():
             wait_until(lambda port=port: _ready(port), _START_S, f"{name} is ready: {folder}")
-        sender = Sender(settings, ports["session"])
+        sender = Sender(settings, ports["session"], film)
         sender.start()
         stack.callback(sender.stop)
         yield stack.enter_context(_scraping(folder, list(ports.values())))
