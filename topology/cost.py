@@ -17,6 +17,7 @@ from models.llm_cost import price_of
 from models.llm_forecast import Forecast, forecast
 from models.llm_outcome import Llm
 from models.llm_state import LlmState
+from models.media.clips import PresumedClips
 from models.student import Student
 from schemas.attributes import load_catalogue
 from schemas.errors import InvalidRecord
@@ -25,6 +26,7 @@ from schemas.wire import Decoder
 from streams.uploads import TakeDown, UploadDecoder
 from topology.kafka import read_topic
 from topology.llm import make_gemini, shared_llm
+from topology.media import make_presumed_clips
 from topology.replay import read_events
 from topology.roles import bundle_path
 from topology.settings import Settings, with_changes
@@ -36,7 +38,8 @@ _BATCH = 1_000
 class CostEstimate(Struct, frozen=True):
     """`usd` is what is likely, `usd_at_most` what the budget would reserve; see models/llm_forecast.
 
-    `known` questions were answered before or come twice, and cost nothing. `days` at the daily budget; None without.
+    `known` questions were answered before or come twice, and cost nothing. `videos` are shown to Gemini, for
+    `video_tokens` of the input. `days` at the daily budget; None without.
     """
 
     model: str
@@ -45,7 +48,9 @@ class CostEstimate(Struct, frozen=True):
     to_review: int
     known: int
     requests: int
+    videos: int
     input_tokens: int
+    video_tokens: int
     output_tokens: int
     usd: float
     usd_at_most: float
@@ -81,21 +86,26 @@ def uploads_of(settings: Settings, source: str) -> Iterator[VideoUpload | None]:
 
 
 async def estimate(settings: Settings, uploads: Iterable[VideoUpload | None]) -> CostEstimate:
-    """Return what asking Gemini about the uncertain attributes of `uploads` will cost; asks nothing.
+    """Return what asking Gemini about the uncertain attributes of `uploads` will cost; asks and fetches nothing.
+
+    What is uncertain is what the student finds so by the text. A video that may be shown to Gemini is taken to be as
+    long as its upload says, or else longer than what is shown of it; that it was shown before is known only of one
+    that Gemini fetches itself.
 
     Raises:
-        ConfigurationError: the model's price is not known, or the student can't be loaded.
+        ConfigurationError: the model's price is not known, the student can't be loaded, or nothing may be shown.
 
     """
     catalogue = load_catalogue(settings.catalogue_path)
     price = price_of(settings.gemini_model, settings.llm_price)
     llm: Llm = make_gemini(with_changes(settings, gemini_api_key=settings.gemini_api_key or "none"), catalogue)
+    clips = make_presumed_clips(settings)
     student = Student.load(bundle_path(settings), catalogue, settings.provider)
     shared = shared_llm(settings)
     local = LlmState(settings.llm_state_path, merge) if not shared and settings.llm_state_path.exists() else None
     state = shared.memory if shared else local
     seen: set[tuple[bytes, tuple[str, ...]]] = set()
-    count = dict.fromkeys(("uploads", "invalid", "to_review", "known"), 0)
+    count = dict.fromkeys(("uploads", "invalid", "to_review", "known", "videos"), 0)
     total = Forecast()
     source = iter(uploads)
     while batch := list(islice(source, _BATCH)):
@@ -104,7 +114,7 @@ async def estimate(settings: Settings, uploads: Iterable[VideoUpload | None]) ->
         count["invalid"] += len(batch) - len(valid)
         questions = [
             question
-            for question in await _questions(student, valid, catalogue.policy_ids)
+            for question in await _questions(student, valid, catalogue.policy_ids, clips)
             if not unanswerable(question, catalogue)
         ]
         keys = [content_key(question, llm) for question in questions]
@@ -117,6 +127,7 @@ async def estimate(settings: Settings, uploads: Iterable[VideoUpload | None]) ->
             else:
                 seen.add((key, question.attributes))
                 fresh.append(question)
+                count["videos"] += question.clip is not None
         for at in range(0, len(fresh), settings.max_review_run):  # only what review takes at once can share a request
             run = fresh[at : at + settings.max_review_run]
             requests = grouped(run, lambda question: question, settings.llm_items_per_request, settings.llm_sharing)
@@ -127,7 +138,8 @@ async def estimate(settings: Settings, uploads: Iterable[VideoUpload | None]) ->
     usd, daily = price.usd(total.likely), settings.llm_usd_per_day or None
     return CostEstimate(
         settings.gemini_model, **count, requests=total.requests, input_tokens=total.likely.input_tokens,
-        output_tokens=total.likely.output_tokens, usd=round(usd, 4), usd_at_most=round(price.usd(total.most), 4),
+        video_tokens=total.video_tokens, output_tokens=total.likely.output_tokens, usd=round(usd, 4),
+        usd_at_most=round(price.usd(total.most), 4),
         usd_per_day=daily,
         days=None if daily is None else round(usd / daily, 2),
     )  # fmt: skip
@@ -159,7 +171,9 @@ async def usd_per_1000(settings: Settings, bundle: Path, texts: Sequence[str]) -
     return 1_000 * price.usd(forecast(llm, requests).likely) / len(uploads)
 
 
-async def _questions(student: Student, uploads: list[VideoUpload], policy: Collection[str]) -> list[Question]:
+async def _questions(
+    student: Student, uploads: list[VideoUpload], policy: Collection[str], clips: PresumedClips | None = None
+) -> list[Question]:
     if not uploads:
         return []
     scores = await student.score([upload_text(upload) for upload in uploads])
@@ -168,5 +182,6 @@ async def _questions(student: Student, uploads: list[VideoUpload], policy: Colle
         decided = decide(probability, student.bands, student.ids)
         uncertain = tuple(name for name, score in decided.items() if score.label is None)
         if uncertain:
-            made.append(Question(upload, uncertain, alone=any(name in policy for name in uncertain)))
+            clip = clips.of(upload) if clips else None
+            made.append(Question(upload, uncertain, alone=any(name in policy for name in uncertain), clip=clip))
     return made

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 
-from models.media.clips import Clips
+from models.media.clips import Clips, PresumedClips
 from models.media.decode import DecodeLimits, DecodePool, Plan
 from models.media.extract import Kind
 from models.media.fetch import FetchLimits, MediaFetcher
@@ -71,14 +71,28 @@ def make_clips(settings: Settings) -> Clips | None:
         ConfigurationError: nothing may be fetched, a rule is malformed, or PyAV is not installed.
 
     """
-    if settings.llm != "gemini" or not settings.gemini_video:
+    presumed = make_presumed_clips(settings) if settings.llm == "gemini" else None
+    if presumed is None:
+        return None
+    return Clips(make_fetcher(settings), make_pool(settings), presumed.direct, presumed.terms)
+
+
+def make_presumed_clips(settings: Settings) -> PresumedClips | None:
+    """Return which videos Gemini would be shown; None where it may not see them.
+
+    Raises:
+        ConfigurationError: nothing may be fetched, or a rule is malformed.
+
+    """
+    if not settings.gemini_video:
         return None
     rules = [rule.strip() for rule in settings.gemini_video_uris.split(",") if rule.strip()]
-    if not (media_rules(settings).any or rules):
+    presumed = PresumedClips(media_rules(settings), MediaRules(rules), video_terms(settings))
+    if not (presumed.allow.any or presumed.direct.any):
         raise ConfigurationError(
             "VIBESTREAM_GEMINI_VIDEO is true and VIBESTREAM_MEDIA_ALLOW empty: list what may be fetched and sent"
         )
-    return Clips(make_fetcher(settings), make_pool(settings), MediaRules(rules), video_terms(settings))
+    return presumed
 
 
 def make_looker(settings: Settings, student: Student) -> Looker:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from models.media.decode import DecodePool, Plan
 from models.media.fetch import MediaFetcher
 from models.media.rules import MediaRules
 from schemas.errors import MediaProblem
+from schemas.events import VideoUpload
 
 _PROBE = Plan(frames=1, size=32, resize=32)
 _KINDS = {"webm": "video/webm", "mov": "video/quicktime", "avi": "video/x-msvideo", "mpg": "video/mpeg"}
@@ -53,19 +54,42 @@ class Clips:
             return question  # the annotation already says why; the text is asked about
 
     def _by_uri(self, uri: str) -> Clip | None:
-        if not self._direct.any:
-            return None
-        try:
-            self._direct.check(uri)
-        except MediaProblem:
-            return None
-        return Clip(sha256(self._terms + uri.encode()).digest(), _mime(uri), None, uri=uri)
+        return _named(uri, self._terms, None) if _permits(self._direct, uri) else None
 
     async def _by_file(self, stack: AsyncExitStack, uri: str) -> Clip:
         path = await stack.enter_async_context(self._fetcher.fetch(uri))
         decoded = await self._pool.decode(path, _PROBE)
         digest, size = await asyncio.to_thread(_digest, path)
         return Clip(sha256(self._terms + digest).digest(), _mime(uri), decoded.seconds, path=path, size=size)
+
+
+@dataclass(frozen=True)
+class PresumedClips:
+    """The clips that `Clips` would attach if all was as its uploads say, for an estimate: nothing is fetched."""
+
+    allow: MediaRules
+    direct: MediaRules
+    terms: VideoTerms
+
+    def of(self, upload: VideoUpload) -> Clip | None:
+        """Return the clip of a video that may be shown to the LLM; as long as the upload says, if it does."""
+        uri = upload.media_uri
+        if uri is None or not (_permits(self.direct, uri) or _permits(self.allow, uri)):
+            return None
+        seconds = None if upload.duration_ms is None else upload.duration_ms / 1_000
+        return _named(uri, self.terms.sampling.encode(), seconds)
+
+
+def _permits(rules: MediaRules, uri: str) -> bool:
+    try:
+        rules.check(uri)
+    except MediaProblem:
+        return False
+    return True
+
+
+def _named(uri: str, terms: bytes, seconds: float | None) -> Clip:
+    return Clip(sha256(terms + uri.encode()).digest(), _mime(uri), seconds, uri=uri)
 
 
 def _mime(uri: str) -> str:

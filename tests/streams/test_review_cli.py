@@ -75,3 +75,37 @@ def test_the_cost_of_a_file_is_estimated_without_asking_or_a_key(keyed: Settings
     assert result["known"] >= 1
     assert 0 < result["usd"] < result["usd_at_most"]
     assert result["days"] == pytest.approx(result["usd"] / 10, abs=0.01)
+
+
+def test_the_cost_of_videos_that_gemini_may_see_is_counted_as_it_bills_them(keyed: Settings, tmp_path: Path) -> None:
+    seeing = with_changes(
+        keyed, gemini_video=True, media_allow="https://cdn.example.com/day/", gemini_video_uris="gs://clips/"
+    )
+    uris = {
+        "https://cdn.example.com/day/a.mp4": 4_000,
+        "https://cdn.example.com/day/b.mp4": None,
+        "gs://clips/c.mp4": 600_000,
+        "https://cdn.example.com/night/d.mp4": 4_000,
+        None: 4_000,
+    }
+
+    def cost(settings: Settings, uri: str | None, duration_ms: int | None) -> dict[str, int]:
+        path = tmp_path / "uploads.jsonl"
+        upload = {
+            "schema_version": 1, "video_id": "v", "creator_id": "c", "uploaded_at_ms": 1,
+            "title": "I did not expect that at all, wow", "media_uri": uri, "duration_ms": duration_ms,
+        }  # fmt: skip
+        path.write_text(json.dumps(upload))
+        done = vibestream(settings, "cost", str(path))
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    told = cost(keyed, next(iter(uris)), 4_000)
+    assert (told["requests"], told["videos"], told["video_tokens"]) == (1, 0, 0)
+    found = {uri: cost(seeing, uri, duration_ms) for uri, duration_ms in uris.items()}
+    assert [one["videos"] for one in found.values()] == [1, 1, 1, 0, 0]
+    tokens = [one["video_tokens"] for one in found.values()]
+    assert tokens[:3] == pytest.approx([5 * (66 + 32), 61 * (66 + 32), 61 * (66 + 32)], abs=400)
+    assert tokens[3:] == [0, 0]
+    for one in found.values():
+        assert one["input_tokens"] == pytest.approx(told["input_tokens"] + one["video_tokens"], abs=50)
