@@ -27,12 +27,16 @@ class UploadCounts(msgspec.Struct, frozen=True):
 
 
 class AnnotationCounts(msgspec.Struct, frozen=True):
-    """Records on annotations, and videos by the status of their newest one."""
+    """Records on annotations, and videos by the status of their newest one.
+
+    `media_pending` of the provisional ones wait for a look at their video.
+    """
 
     records: int
     final: int
     provisional: int
     removed: int
+    media_pending: int
 
 
 class StoreCounts(msgspec.Struct, frozen=True):
@@ -45,7 +49,7 @@ class StoreCounts(msgspec.Struct, frozen=True):
 
 
 class Audit(msgspec.Struct, frozen=True):
-    """The counts, and examples of what does not add up."""
+    """The counts, and examples of what does not add up or is pending."""
 
     uploads: UploadCounts
     annotations: AnnotationCounts
@@ -74,12 +78,15 @@ def audit(settings: Settings, table: AttributeStore) -> Audit:
     newest, annotation_records = _newest(read_topic(settings, ANNOTATIONS), letters)
     uploads, lost = _uploads(read_topic(settings, VIDEO_UPLOADS), newest, letters)
     store, unstored = _store(table, newest)
+    pending = [name for name, one in newest.items() if one.media is not None and one.media.status == "pending"]
     statuses: Counter[Status] = Counter(annotation.status for annotation in newest.values())
     return Audit(
         uploads,
-        AnnotationCounts(annotation_records, statuses["final"], statuses["provisional"], statuses["removed"]),
+        AnnotationCounts(
+            annotation_records, statuses["final"], statuses["provisional"], statuses["removed"], len(pending)
+        ),
         store,
-        tuple([*lost, *unstored][:_EXAMPLES]),
+        tuple([*lost, *unstored, *(f"video {name!r} was not looked at yet" for name in pending)][:_EXAMPLES]),
     )
 
 

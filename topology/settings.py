@@ -101,7 +101,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         str,
         Meta(description="who makes text of videos, a comma between: ocr, or your module:factory; empty: nobody"),
     ] = ""
-    media_extract_s: Annotated[float, Meta(gt=0, le=600, description="for an extractor on a video")] = 10.0
+    media_extract_s: Annotated[float, Meta(gt=0, le=600, description="for an extractor on a video")] = 20.0
     media_extractions: Annotated[int, Meta(ge=1, le=128, description="extractors at work at once")] = 2
     media_speech_s: Annotated[float, Meta(gt=0, le=600, description="first seconds of sound that are written down")] = (
         60.0

@@ -47,7 +47,7 @@ class Extractors:
     One that fails or takes too long costs its own text and never the video: the rest of it counts.
     """
 
-    def __init__(self, extractors: Sequence[Extractor] = (), seconds: float = 10.0, places: int = 2) -> None:
+    def __init__(self, extractors: Sequence[Extractor] = (), seconds: float = 20.0, places: int = 2) -> None:
         self._extractors = tuple(extractors)
         self._seconds = seconds
         self._places = asyncio.Semaphore(places)

@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from models.media_rows import read_media
 from schemas.annotation import Annotation, Media
+from schemas.attributes import load_catalogue
 from schemas.errors import ConfigurationError
 from schemas.events import VideoUpload
 from schemas.wire import Decoder, encode
@@ -18,10 +19,11 @@ from streams.record import Message
 from tests.fakes.fused import colour_encoder, fused_bundle
 from tests.fakes.media import BLUE, GREEN, RED, caption, video
 from tests.processes import Processes, wait_until
+from topology.audit import audit
 from topology.cli import main
 from topology.kafka import read_topic
 from topology.producer import ConfirmedProducer
-from topology.roles import build
+from topology.roles import build, open_table
 from topology.settings import Settings, environment, with_changes
 from topology.topics import ANNOTATIONS, REVIEW_REQUESTS, VIDEO_UPLOADS
 
@@ -85,10 +87,18 @@ def test_videos_go_through_the_stream_and_text_does_not_wait_for_them(
     assert {name: one.media.status for name, one in first.items() if one.media} == dict.fromkeys(uris, "pending")
     asked_first = {record.key for record in read_topic(configured, REVIEW_REQUESTS)}
 
+    pending = audit(configured, open_table(configured, load_catalogue()))
+    assert pending.annotations.media_pending == len(uris)
+    assert any("'red' was not looked at yet" in example for example in pending.examples)
+
     processes.start(configured, "-m", "topology.cli", "worker", "media", log=tmp_path / "media.log")
+    processes.start(configured, "-m", "topology.cli", "worker", "store", log=tmp_path / "store.log")
     wait_until(
         lambda: all(one.looked_at for one in newest(configured).values() if one.media), 180, "every video was looked at"
     )
+    wait_until(lambda: audit(configured, open_table(configured, load_catalogue())).ok, 60, "all is stored")
+    done = audit(configured, open_table(configured, load_catalogue()))
+    assert (done.annotations.media_pending, done.examples) == (0, ())
     last = newest(configured)
     assert last["told"] == first["told"]
     statuses = {name: one.media.status for name, one in last.items() if one.media}
