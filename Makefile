@@ -117,8 +117,8 @@ bench-gpu: install  ## encoders on a CUDA machine against torch and the roofline
 
 bench: bench-ingest bench-freshness bench-store bench-swap  ## those that need a quarter of an hour together, each with its table
 
-bench-media: install  ## a thousand videos, one in twenty broken, through annotate and media; VIDEOS= for fewer
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.media --videos $(or $(VIDEOS),1000)
+bench-media: install  ## a thousand videos, one in twenty broken, through annotate and media; VIDEOS= for fewer, OCR=1 reads them
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.media --videos $(or $(VIDEOS),1000) $(if $(OCR),--ocr)
 
 bench-store: install  ## rows a second into the attribute store, one shard against two; one line of JSON
 	$(BIN)/python -m tests.benchmarks.store_shards
