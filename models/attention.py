@@ -79,14 +79,12 @@ def fit_attention(states: States, texts: NDArray[np.intp], targets: Targets, see
     """Fit on some texts by AdamW with dropout on the states; `advance` is called `EPOCHS` times."""
     rng = np.random.default_rng(seed)
     mean, spread = states.scale()
-    weight = targets.weight[texts]
-    known = np.maximum(weight.sum(axis=0), 1e-9)
-    prior = np.clip((weight * targets.hard[texts]).sum(axis=0) / known, 1e-3, 1 - 1e-3)
-    shape = states.size, len(prior)
+    bias = targets[texts].log_odds()
+    shape = states.size, len(bias)
     parameters: list[Floats] = [
         rng.normal(0, 0.02, shape).astype(np.float32),
         rng.normal(0, 0.01, shape).astype(np.float32),
-        np.log(prior / (1 - prior)).astype(np.float32),
+        bias,
     ]
     adam = Adam(parameters, DECAY)
     for epoch in range(EPOCHS):

@@ -51,6 +51,12 @@ class Targets:
         """Return some rows, or one column."""
         return Targets(self.hard[index], self.soft[index], self.share[index], self.weight[index])
 
+    def log_odds(self) -> Floats:
+        """Return those of each attribute [A] where it is known: what biases start from."""
+        known = np.maximum(self.weight.sum(axis=0), 1e-9)
+        prior = np.clip((self.weight * self.hard).sum(axis=0) / known, 1e-3, 1 - 1e-3)
+        return np.log(prior / (1 - prior)).astype(np.float32)
+
     def loss(self, z: Floats) -> float:
         """Return the sum over all labels for logits `z`."""
         cool = z / TEMPERATURE

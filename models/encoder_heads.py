@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from models import attention
-from models.adam import Adam
+from models.adam import Adam, batches
 from models.attention import Attention, States, fit_attention
 from models.distil_loss import Targets
 from models.distil_rows import Rows
@@ -61,30 +61,20 @@ def fit_heads(x: Floats, targets: Targets, seed: int, advance: Advance) -> Heads
     """Fit by AdamW with dropout on inputs and units; `advance` is called `EPOCHS` times."""
     rng = np.random.default_rng(seed)
     mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-3
-    n, size = x.shape
-    known = np.maximum(targets.weight.sum(axis=0), 1e-9)
-    prior = np.clip((targets.weight * targets.hard).sum(axis=0) / known, 1e-3, 1 - 1e-3)
+    (n, size), bias = x.shape, targets.log_odds()
     parameters: list[Floats] = [
         rng.normal(0, np.sqrt(1 / size), (size, HIDDEN)).astype(np.float32),
         np.zeros(HIDDEN, np.float32),
-        rng.normal(0, np.sqrt(1 / HIDDEN), (HIDDEN, len(prior))).astype(np.float32),
-        np.zeros((size, len(prior)), np.float32),
-        np.log(prior / (1 - prior)).astype(np.float32),
+        rng.normal(0, np.sqrt(1 / HIDDEN), (HIDDEN, len(bias))).astype(np.float32),
+        np.zeros((size, len(bias)), np.float32),
+        bias,
     ]
     adam = Adam(parameters, DECAY)
-    batch = min(BATCH, n)
-    steps = n // batch
-    for epoch in range(EPOCHS):
-        order = rng.permutation(n)
-        for step in range(steps):
-            chosen = order[step * batch : (step + 1) * batch]
-            kept = (rng.random((batch, size), np.float32) > INPUT_DROPOUT).astype(np.float32)
-            seen = (x[chosen] - mean) / spread * kept / np.float32(1 - INPUT_DROPOUT)
-            gradients = _gradients(parameters, seen, targets[chosen], rng)
-            t = 1 + epoch * steps + step
-            rate = RATE * min(1.0, t / steps) * (1 - t / (EPOCHS * steps)) + 1e-6
-            adam.step(gradients, rate)
-        advance()
+    for chosen, done in batches(rng, n, BATCH, EPOCHS, advance):
+        kept = (rng.random((len(chosen), size), np.float32) > INPUT_DROPOUT).astype(np.float32)
+        seen = (x[chosen] - mean) / spread * kept / np.float32(1 - INPUT_DROPOUT)
+        gradients = _gradients(parameters, seen, targets[chosen], rng)
+        adam.step(gradients, RATE * min(1.0, done * EPOCHS) * (1 - done) + 1e-6)
     hidden, hidden_bias, heads, direct, bias = parameters
     hidden, direct = hidden / spread[:, None], direct / spread[:, None]
     return Heads(hidden, hidden_bias - mean @ hidden, heads, direct, bias - mean @ direct)

@@ -8,39 +8,38 @@ of them alone. Its vector is the fused hidden layer.
 # pyright: reportUnknownParameterType=false
 # scipy has no types.
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from models.adam import Adam
+from models.adam import Adam, batches
 from models.distil_loss import Targets
 from models.distil_rows import Rows
-from models.features import tokenize, train_tokenizer
 from models.fused_graph import Modality, fuse
-from models.learned import Prints, fingerprints
+from models.learned import Prints
 from models.media_rows import MediaRows
 from models.nano import (
     BATCH,
     EPOCHS,
-    FEATURES,
-    FOLDS,
     HIDDEN,
     MAX_TOKENS,
-    RATE,
-    TOKEN_DROPOUT,
-    UNIT_DROPOUT,
-    VOCABULARY,
     Nano,
     Network,
+    fit_in_folds,
+    gradients,
+    initial,
+    rate,
+    token_dropout,
 )
 from models.nano_graph import OPSET, Floats
-from models.words import Advance, Counts, count_words, fit_words
+from models.words import Advance, Counts
 from schemas.errors import ConfigurationError
 
 TEXT_DROPOUT, MEDIA_DROPOUT, DECAY = 0.15, 0.3, 0.01
 _SPREAD = 1e-3
+_OF_TEXT = len(fields(Network))
 
 
 @dataclass(frozen=True)
@@ -66,18 +65,9 @@ class FusedNetwork:
 def fit_fused_network(x: Counts, media: MediaRows, targets: Targets, seed: int, advance: Advance) -> FusedNetwork:
     """Fit by AdamW with dropout on tokens, units and whole modalities; `advance` is called `EPOCHS` times."""
     rng = np.random.default_rng(seed)
-    n, vocabulary = x.shape
-    known = np.maximum(targets.weight.sum(axis=0), 1e-9)
-    prior = np.clip((targets.weight * targets.hard).sum(axis=0) / known, 1e-3, 1 - 1e-3)
     scales = {name: _scale(*inputs) for name, inputs in _inputs(media).items()}
     names = list(scales)
-    parameters: list[Floats] = [
-        rng.normal(0, 0.1, (vocabulary, FEATURES)).astype(np.float32),
-        rng.normal(0, np.sqrt(2 / FEATURES), (FEATURES, HIDDEN)).astype(np.float32),
-        np.zeros(HIDDEN, np.float32),
-        rng.normal(0, np.sqrt(1 / HIDDEN), (HIDDEN, len(prior))).astype(np.float32),
-        np.log(prior / (1 - prior)).astype(np.float32),
-    ]
+    parameters = initial(x, targets, rng)
     for name in names:
         size = len(scales[name][0])
         parameters += [
@@ -85,30 +75,23 @@ def fit_fused_network(x: Counts, media: MediaRows, targets: Targets, seed: int, 
             np.zeros(HIDDEN, np.float32),
         ]
     adam = Adam(parameters, DECAY)
-    batch = min(BATCH, n)
-    steps = n // batch
-    for epoch in range(EPOCHS):
-        order = rng.permutation(n)
-        for step in range(steps):
-            chosen = order[step * batch : (step + 1) * batch]
-            present, reads = _dropped(media[chosen], names, rng)
-            xb = x[chosen]
-            kept = (rng.random(xb.data.shape) > TOKEN_DROPOUT).astype(np.float32) / np.float32(1 - TOKEN_DROPOUT)
-            xb.data *= kept * np.repeat(reads, np.diff(xb.indptr))
-            values = [
-                ((_inputs(media[chosen])[name][0] - scales[name][0]) / scales[name][1]) * present[name][:, None]
-                for name in names
-            ]
-            gradients = _gradients(parameters, xb, values, [present[name] for name in names], targets[chosen], rng)
-            t = 1 + epoch * steps + step
-            adam.step(gradients, RATE * (1 - t / (EPOCHS * steps)) + 1e-5)
-        advance()
+    for chosen, done in batches(rng, x.shape[0], BATCH, EPOCHS, advance):
+        present, reads = _dropped(media[chosen], names, rng)
+        xb = x[chosen]
+        xb.data *= token_dropout(xb, rng) * np.repeat(reads, np.diff(xb.indptr))
+        values = [
+            ((_inputs(media[chosen])[name][0] - scales[name][0]) / scales[name][1]) * present[name][:, None]
+            for name in names
+        ]
+        slopes = _gradients(parameters, xb, values, [present[name] for name in names], targets[chosen], rng)
+        adam.step(slopes, rate(done))
     modalities: list[Modality] = []
     for k, name in enumerate(names):
         mean, spread = scales[name]
-        weights = parameters[5 + 2 * k] / spread[:, None]
-        modalities.append(Modality(name, weights, (parameters[6 + 2 * k] - mean @ weights).astype(np.float32)))
-    return FusedNetwork(Network(*parameters[:5]), tuple(modalities))
+        scaled, bias = parameters[_OF_TEXT + 2 * k : _OF_TEXT + 2 * k + 2]
+        weights = scaled / spread[:, None]
+        modalities.append(Modality(name, weights, (bias - mean @ weights).astype(np.float32)))
+    return FusedNetwork(Network(*parameters[:_OF_TEXT]), tuple(modalities))
 
 
 def _inputs(media: MediaRows) -> dict[str, tuple[Floats, NDArray[np.bool_]]]:
@@ -142,25 +125,14 @@ def _gradients(
     targets: Targets,
     rng: np.random.Generator,
 ) -> list[Floats]:
-    features, hidden, hidden_bias, heads, bias, *rest = parameters
-    text = x @ features
-    pre = text @ hidden + hidden_bias
+    text, rest = parameters[:_OF_TEXT], parameters[_OF_TEXT:]
+    beside = np.zeros((x.shape[0], HIDDEN), np.float32)
     for k, (value, there) in enumerate(zip(values, present, strict=True)):
-        pre = pre + value @ rest[2 * k] + there[:, None] * rest[2 * k + 1]
-    keep = ((rng.random(pre.shape, np.float32) > UNIT_DROPOUT) & (pre > 0)) / np.float32(1 - UNIT_DROPOUT)
-    units = pre * keep
-    d_logits = targets.slope(units @ heads + bias) / np.float32(len(text))
-    d_pre = (d_logits @ heads.T) * keep
-    gradients = [
-        np.asarray(x.T @ (d_pre @ hidden.T)),
-        text.T @ d_pre,
-        d_pre.sum(axis=0),
-        units.T @ d_logits,
-        d_logits.sum(axis=0),
-    ]
+        beside += value @ rest[2 * k] + there[:, None] * rest[2 * k + 1]
+    slopes, d_pre = gradients(text, x, targets, rng, beside)
     for value, there in zip(values, present, strict=True):
-        gradients += [value.T @ d_pre, there @ d_pre]
-    return gradients
+        slopes += [value.T @ d_pre, there @ d_pre]
+    return slopes
 
 
 @dataclass(frozen=True)
@@ -216,27 +188,13 @@ def fit_fused(rows: Rows, seed: int, advance: Advance) -> Fused:
     media = rows.media
     if media is None:
         raise ConfigurationError("the rows have no media; give --media FILE")
-    tokenizer = train_tokenizer(rows.texts, VOCABULARY)
-    tokenizer.enable_truncation(MAX_TOKENS)
-    vocabulary = tokenizer.get_vocab_size()
-    counts, targets = count_words(tokenize(tokenizer, rows.texts), vocabulary), Targets.of(rows)
-    x = counts[:, :vocabulary].tocsr()
-    fold = np.random.default_rng(seed).permutation(len(rows.texts)) % FOLDS
-    logits = np.zeros((2, *rows.q.shape), np.float32)
-    for number in range(FOLDS):
-        inside, outside = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        logits[0, outside] = fit_words(counts[inside], targets[inside], advance).logits(counts[outside])
-        network = fit_fused_network(x[inside], media[inside], targets[inside], seed, advance)
-        logits[1, outside] = network.logits(x[outside], media[outside])
-    words, network = fit_words(counts, targets, advance), fit_fused_network(x, media, targets, seed, advance)
-    nano = Nano(
-        tokenizer=tokenizer,
-        words=words,
-        network=network.text,
-        centre=network.units(x, media).mean(axis=0),
-        heldout=np.arange(len(rows.texts)),
-        logits=logits,
-        trained=len(rows.texts),
-        learned=fingerprints(rows.texts),
+    nano, network = fit_in_folds(
+        rows,
+        seed,
+        advance,
+        fit=lambda x, targets, index: fit_fused_network(x, media[index], targets, seed, advance),
+        logits=lambda network, x, index: network.logits(x, media[index]),
+        text=lambda network: network.text,
+        units=lambda network, x: network.units(x, media),
     )
     return Fused(nano, network.modalities, media)
