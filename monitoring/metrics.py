@@ -1,8 +1,8 @@
 """Every metric of vibestream. Base units; labels are bounded: never a user, session or video."""
 
-from prometheus_client import Counter, Gauge, Histogram
-
 from monitoring.item_histogram import ItemHistogram
+from monitoring.matrix_counter import MatrixCounter
+from monitoring.series import Counter, Gauge, Histogram
 
 _SECONDS = (
     0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75,
@@ -51,9 +51,9 @@ UPLOAD_TO_REVIEWED = ItemHistogram(
     "vibestream_upload_to_reviewed_seconds", "Upload in the broker to the LLM's annotation, acknowledged",
     buckets=_SECONDS,
 )  # fmt: skip
-DECISIONS = Counter(
+DECISIONS = MatrixCounter(
     "vibestream_student_decisions", "What the student decides: accept, reject, or uncertain (the LLM is asked)",
-    ["attribute", "band"],
+    ("attribute", "band"), columns=("reject", "uncertain", "accept"),
 )  # fmt: skip
 BAND_REFERENCE = Gauge(
     "vibestream_student_band_reference_ratio",

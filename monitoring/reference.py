@@ -7,6 +7,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from monitoring import metrics
 from monitoring.item_histogram import ItemHistogram
+from monitoring.matrix_counter import MatrixCounter
 
 _HEAD = """\
 # Metrics
@@ -68,7 +69,7 @@ class Described(NamedTuple):
 def described() -> Iterator[Described]:
     """Yield every metric of monitoring.metrics, in its order."""
     for metric in vars(metrics).values():
-        if isinstance(metric, MetricWrapperBase | ItemHistogram):
+        if isinstance(metric, MetricWrapperBase | ItemHistogram | MatrixCounter):
             [family] = metric.describe()
             name = f"{family.name}_total" if family.type == "counter" else family.name
             yield Described(name, family.type, _labels(metric), family.documentation)
@@ -85,8 +86,8 @@ def document() -> str:
     return "\n".join(lines)
 
 
-def _labels(metric: MetricWrapperBase | ItemHistogram) -> tuple[str, ...]:
-    if isinstance(metric, ItemHistogram):
+def _labels(metric: MetricWrapperBase | ItemHistogram | MatrixCounter) -> tuple[str, ...]:
+    if isinstance(metric, ItemHistogram | MatrixCounter):
         return metric.labelnames
     # A metric without series shows its labels nowhere else.
     return tuple(metric._labelnames)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

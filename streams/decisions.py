@@ -3,11 +3,9 @@
 import collections
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import Counter
 
 from models.student import Student
 from monitoring import metrics
@@ -24,20 +22,7 @@ def note_student(student: Student) -> None:
 
 def count_decisions(student: Student, probability: NDArray[np.float32]) -> None:
     """Count the bands of scores [videos, attributes], in the student's order."""
-    lo = np.array([student.bands[attribute].lo for attribute in student.ids])
-    hi = np.array([student.bands[attribute].hi for attribute in student.ids])
-    accepted, rejected = (probability >= hi).sum(0), (probability < lo).sum(0)
-    counts = {"accept": accepted, "reject": rejected, "uncertain": len(probability) - accepted - rejected}
-    for band, numbers in counts.items():
-        for attribute, number in zip(student.ids, numbers.tolist(), strict=True):
-            if number:
-                _decisions(attribute, band).inc(number)
-
-
-@cache
-def _decisions(attribute: str, band: str) -> Counter:
-    # Finding a series takes three times as long as counting in it, and a run has 45.
-    return metrics.DECISIONS.labels(attribute, band)
+    metrics.DECISIONS.add(student.ids, student.verdicts.count(probability))
 
 
 def count_verdicts(reviewed: Iterable[tuple[Sequence[str], Annotation]]) -> None:

@@ -1,15 +1,20 @@
 """The writer of one shard: merges and compactions in a thread of its own."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from monitoring import metrics
 from schemas.annotation import Annotation
+from schemas.errors import StoreUnavailable
 from schemas.table import to_table
 from streams.attribute_table import AttributeTable
 from streams.clock import now_ms
+
+log = logging.getLogger(__name__)
+_MEASURE_S = 1.0  # it takes a millisecond, a twentieth of a merge
 
 
 class ShardWriter:
@@ -21,6 +26,8 @@ class ShardWriter:
         self._merges = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=table.name)
         self._compaction: asyncio.Future[None] | None = None
+        self._measured_s = 0.0
+        self._measuring: asyncio.TimerHandle | None = None
         metrics.STORE_COMPACTION_SECONDS.labels(table.name)  # its rate begins with the first one
 
     async def write(self, annotations: Sequence[Annotation]) -> int:
@@ -35,6 +42,8 @@ class ShardWriter:
         loop = asyncio.get_running_loop()
         changed = await loop.run_in_executor(self._thread, self._upsert, annotations)
         self._merges += 1
+        if self._measuring is None:
+            self._measuring = loop.call_at(self._measured_s + _MEASURE_S, self._measure_now, loop)
         if self._merges % self._compact_every == 0:
             # Nobody waits for it but the next write, so this run's offsets are committed meanwhile.
             self._compaction = loop.run_in_executor(self._thread, self._compact)
@@ -50,6 +59,9 @@ class ShardWriter:
         try:
             await self._compacted()
         finally:
+            if self._measuring is not None:
+                self._measuring.cancel()
+                self._measure_now(asyncio.get_running_loop())
             self._thread.shutdown()
 
     def _upsert(self, annotations: Sequence[Annotation]) -> int:
@@ -57,12 +69,24 @@ class ShardWriter:
         started = time.perf_counter()
         changed = table.upsert(to_table(annotations, table.catalogue, table.dim, now_ms()))
         metrics.STORE_MERGE_SECONDS.labels(table.name).observe(time.perf_counter() - started)
-        size = table.size()
+        return changed
+
+    def _measure_now(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._measuring = None
+        self._measured_s = loop.time()
+        loop.run_in_executor(self._thread, self._measure)
+
+    def _measure(self) -> None:
+        table = self._table
+        try:
+            size = table.size()
+        except StoreUnavailable as error:  # a write says so, too, and is tried again
+            log.warning("size of table %s: %s", table.name, error)
+            return
         metrics.STORE_FRAGMENTS.labels(table.name).set(size.fragments)
         metrics.STORE_VERSION.labels(table.name).set(table.written_version)
         metrics.STORE_TABLE_ROWS.labels(table.name).set(size.rows)
         metrics.STORE_TABLE_BYTES.labels(table.name).set(size.bytes)
-        return changed
 
     def _compact(self) -> None:
         started = time.perf_counter()
