@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -13,13 +13,16 @@ from topology.refusal import check_access
 from topology.security import confluent_security
 from topology.settings import Role, Settings
 
+T = TypeVar("T")
 _TIMEOUT_S = 10.0
 _BATCH = 5_000
-# A group's coordinator is not there at once on a new cluster, and moves when a broker ends.
-_NO_COORDINATOR_YET = (
+# The coordinator of a group and the leader of a partition are not there at once, and move when a broker ends.
+_NOT_THERE_YET = (
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
 )
 
 # librdkafka writes to stderr unless it is given a logger.
@@ -67,7 +70,7 @@ def read_topic(settings: Settings, name: str, quiet_s: float = 0.0) -> Generator
     consumer = make_consumer(settings, f"{topic}-read", enable_partition_eof=True)
     try:
         partitions = partitions_of(consumer, settings, topic)
-        ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=_TIMEOUT_S)[1] for p in partitions}
+        ends = {p: watermarks(consumer, TopicPartition(topic, p))[1] for p in partitions}
         consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
         last = time.monotonic()
         while ends or time.monotonic() - last < quiet_s:
@@ -123,12 +126,26 @@ def committed_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> l
         KafkaException: the broker does not answer.
 
     """
+    return _patiently(lambda: consumer.committed(partitions, timeout=_TIMEOUT_S))
+
+
+def watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """Return the offset of the first record that a partition holds, and that which the next will have.
+
+    Raises:
+        KafkaException: the broker does not answer.
+
+    """
+    return _patiently(lambda: consumer.get_watermark_offsets(partition, timeout=_TIMEOUT_S))
+
+
+def _patiently(ask: Callable[[], T]) -> T:
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
-            return consumer.committed(partitions, timeout=_TIMEOUT_S)
+            return ask()
         except KafkaException as error:
-            if error.args[0].code() not in _NO_COORDINATOR_YET or time.monotonic() > deadline:
+            if error.args[0].code() not in _NOT_THERE_YET or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
 

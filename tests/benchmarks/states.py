@@ -28,6 +28,7 @@ from schemas.candidates import SessionCandidates
 from schemas.events import WatchEvent
 from schemas.user_state import Affinity, UserState, decode_state, encode_state, watched_ids
 from schemas.wire import Decoder, encode
+from streams.clock import now_ms
 from streams.record import Message
 from streams.snapshot import VideoView
 from streams.user_states import UserStates
@@ -42,7 +43,8 @@ from topology.roles import student_dim
 from topology.settings import Settings, with_changes
 from topology.topics import SESSION_CANDIDATES, USER_STATES, WATCH_EVENTS, ensure_topics
 
-_NOW_MS = 1_750_000_000_000
+_WATCHED = SEEN_VIDEOS + 50
+_START_MS = now_ms() - _WATCHED * 60_000  # what was watched long ago has faded
 _BATCH = 2_000
 _DEADLINE_S = 300.0
 
@@ -54,7 +56,7 @@ def watch(user: str, number: int) -> WatchEvent:
         user_id=user,
         session_id=f"{user}-{number // 20}",
         video_id=f"{number:011d}",
-        watched_at_ms=_NOW_MS + number * 60_000,
+        watched_at_ms=_START_MS + number * 60_000,
         watch_ms=8_000 + number % 9_000,
         duration_ms=17_000,
     )
@@ -75,7 +77,7 @@ def views(count: int) -> list[VideoView]:
 
 def full_state(videos: list[VideoView]) -> UserState:
     state = None
-    for number in range(SEEN_VIDEOS + 50):
+    for number in range(_WATCHED):
         state = apply(state, watch("user", number), number, videos[number % len(videos)], satisfaction)
     assert state is not None
     return state

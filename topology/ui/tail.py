@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from schemas.errors import BrokerUnavailable, VibestreamError
 from streams.record import Record
-from topology.kafka import Committed, make_consumer, partitions_of
+from topology.kafka import Committed, make_consumer, partitions_of, watermarks
 from topology.settings import ALL_ROLES, Role, Settings
 from topology.topics import (
     ANNOTATIONS,
@@ -91,7 +91,7 @@ class Tail:
         partitions = partitions_of(self._consumer, self._settings, topic)
         starts: list[TopicPartition] = []
         for partition in partitions:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_TIMEOUT_S)
+            low, high = watermarks(self._consumer, TopicPartition(topic, partition))
             starts.append(TopicPartition(topic, partition, max(low, high - many // len(partitions))))
             self._ends[name][partition] = high
         return starts
