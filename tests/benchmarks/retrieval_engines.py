@@ -4,8 +4,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,20 +24,12 @@ OLDEST_MS = 1_750_000_000_000
 BY_SELECTIVITY = {"0.5": "uplifting", "0.05": "funny", "0.005": "heartwarming", "0.0005": "admiring"}
 
 
-@dataclass(frozen=True)
-class Seen:
-    """The videos that a user has seen: an engine takes them as it holds them."""
-
-    rows: np.ndarray
-    video_ids: tuple[str, ...]
-
-
 class Engine(Protocol):
-    """Holds the catalogue; `memory_gb` where it was measured."""
+    """Holds the catalogue; `memory_gb` where it was measured. Histories name videos by id, so all look ids up."""
 
     memory_gb: float | None
 
-    def search(self, query: np.ndarray, attribute: str, seen: Seen) -> list[int]:
+    def search(self, query: np.ndarray, attribute: str, seen: tuple[str, ...]) -> list[int]:
         """Return the rows of the videos found, at most K."""
         ...
 
@@ -55,6 +46,11 @@ def vectors_of(batch: pa.RecordBatch) -> np.ndarray:
     column = batch.column("vector")
     vectors = column.flatten().to_numpy().reshape(len(batch), -1).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def rows_by_id(batches: Iterable[pa.RecordBatch]) -> dict[str, int]:
+    ids = (video_id for batch in batches for video_id in batch.column("video_id").to_pylist())
+    return {video_id: row for row, video_id in enumerate(ids)}
 
 
 def resident_gb() -> float:
@@ -80,8 +76,8 @@ class SnapshotEngine:
         self._snapshot.load(batch.select(list(self._snapshot.columns)) for batch in batches(folder))
         self.memory_gb: float | None = resident_gb() - before
 
-    def search(self, query: np.ndarray, attribute: str, seen: Seen) -> list[int]:
-        request = Request(query, [Lane(K, attribute)], self._snapshot.rows(seen.video_ids), {LANGUAGE})
+    def search(self, query: np.ndarray, attribute: str, seen: tuple[str, ...]) -> list[int]:
+        request = Request(query, [Lane(K, attribute)], self._snapshot.rows(seen), (LANGUAGE,))
         [found] = self._snapshot.search([request], OLDEST_MS)
         return found.rows.tolist()
 
@@ -105,14 +101,14 @@ class LanceEngine:
             self._table.create_scalar_index(column, index_type="BITMAP")
         self._table.create_scalar_index("uploaded_at_ms")
 
-    def search(self, query: np.ndarray, attribute: str, seen: Seen) -> list[int]:
+    def search(self, query: np.ndarray, attribute: str, seen: tuple[str, ...]) -> list[int]:
         where = f"label_{attribute} = true AND language = '{LANGUAGE}' AND uploaded_at_ms >= {OLDEST_MS}"
         found: Any = self._table.search(query, vector_column_name="vector").where(where, prefilter=True)
         # The seen are dropped afterwards: that is faster than NOT IN, and as exact with so many more fetched.
-        found = found.minimum_nprobes(20).maximum_nprobes(0).refine_factor(2).limit(K + len(seen.rows))
+        found = found.minimum_nprobes(20).maximum_nprobes(0).refine_factor(2).limit(K + len(seen))
         ids = found.select(["video_id", "_distance"]).to_arrow().column("video_id").to_pylist()
-        known = set(seen.rows.tolist())
-        return [row for row in (int(i[1:]) for i in ids) if row not in known][:K]
+        known = set(seen)
+        return [int(video_id[1:]) for video_id in ids if video_id not in known][:K]
 
 
 class FaissEngine:
@@ -131,11 +127,13 @@ class FaissEngine:
             allowed &= batch.column("uploaded_at_ms").to_numpy() >= OLDEST_MS
             for attribute, made in masks.items():
                 made.append(allowed & batch.column(f"label_{attribute}").to_numpy(zero_copy_only=False))
+        self._rows = rows_by_id(parts)
         self._bits = {a: np.packbits(np.concatenate(made), bitorder="little") for a, made in masks.items()}
 
-    def search(self, query: np.ndarray, attribute: str, seen: Seen) -> list[int]:
+    def search(self, query: np.ndarray, attribute: str, seen: tuple[str, ...]) -> list[int]:
         bits = self._bits[attribute].copy()
-        np.bitwise_and.at(bits, seen.rows >> 3, ~(1 << (seen.rows & 7)).astype(np.uint8))
+        rows = np.array([self._rows[video_id] for video_id in seen])
+        np.bitwise_and.at(bits, rows >> 3, ~(1 << (rows & 7)).astype(np.uint8))
         selector = faiss.IDSelectorBitmap(bits)
         _, rows = self._index.search(query[np.newaxis], K, params=faiss.SearchParameters(sel=selector))
         return [row for row in rows[0].tolist() if row >= 0]
@@ -148,6 +146,7 @@ class DuckEngine:
 
     def __init__(self, folder: Path) -> None:
         self._connection = duckdb.connect(config={"threads": 1})
+        self._rows = rows_by_id(batches(folder))
         start = 0
         for batch in batches(folder):
             vectors = vectors_of(batch)
@@ -165,12 +164,12 @@ class DuckEngine:
             start += len(batch)
         self._dim = dim
 
-    def search(self, query: np.ndarray, attribute: str, seen: Seen) -> list[int]:
+    def search(self, query: np.ndarray, attribute: str, seen: tuple[str, ...]) -> list[int]:
         found = self._connection.execute(
             f"select row from videos where {attribute} and language = ? and uploaded_at_ms >= ?"
             " and row not in (select unnest(?))"
             f" order by array_inner_product(vector, ?::float[{self._dim}]) desc limit {K}",
-            [LANGUAGE, OLDEST_MS, seen.rows.tolist(), query.tolist()],
+            [LANGUAGE, OLDEST_MS, [self._rows[video_id] for video_id in seen], query.tolist()],
         )
         return [row for (row,) in found.fetchall()]
 
@@ -187,7 +186,7 @@ def measure(make: Callable[[Path], Engine], folder: Path) -> dict[str, object]:
     """Return p50 and p99 of a query's wall time, and mean recall, by selectivity."""
     data = np.load(folder / "queries.npz")
     engine = make(folder)
-    viewers = [Seen(rows, tuple(f"v{row:010d}" for row in rows.tolist())) for rows in data["seen"]]
+    viewers = [tuple(f"v{row:010d}" for row in rows.tolist()) for rows in data["seen"]]
     by_selectivity: dict[str, dict[str, float]] = {}
     for selectivity, attribute in BY_SELECTIVITY.items():
         times: list[float] = []
