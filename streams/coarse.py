@@ -9,7 +9,7 @@ from streams.intrinsics import LINED, above
 
 _TOGETHER = 4
 """Groups that are scanned in one go: a row is loaded and taken apart once for all."""
-_DENSE = 8
+DENSE = 8
 """A group that wants more than one of so many rows looks at all: the others cost less than to leave them out."""
 _PARTS = 64 // LINED  # of a word of bits
 _ZERO = 8
@@ -34,7 +34,7 @@ def narrow(
     codes, units, owners, bounds, attributes = plan
     quad = np.empty((_TOGETHER, codes.shape[1]), np.int8)
     shifts, least = np.empty(_TOGETHER, np.float32), np.empty((2, _TOGETHER), np.float32)
-    many = np.flatnonzero(wanted * _DENSE > count * 64)
+    many = np.flatnonzero(wanted * DENSE > count * 64)
     many = many[units[owners[many]] != 0.0]
     for at in range(0, len(many), _TOGETHER):
         together = many[at : at + _TOGETHER]

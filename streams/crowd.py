@@ -13,7 +13,7 @@ import numpy.typing as npt
 from streams.cowatch import add_lifts, add_pairs
 from streams.names import grown
 from streams.policy import CrowdSettings
-from streams.retriever import Bools, Float32s, Int32s, no_rows
+from streams.retriever import Bools, Float32s, Int32s, distinct, no_rows
 
 _STEP_MS = 3_600_000  # the past fades by the hour
 _FADED = 0.05  # a neighbour of fewer co-watches is forgotten
@@ -129,7 +129,7 @@ class Crowd:
 
     def rank(self, watched: Int32s, most: int, lift_weight: float) -> Ranking:
         """Return what the crowd says to a user who watched these rows, latest last."""
-        slots = self._known(np.unique(watched[-self._settings.history :]))
+        slots = self._known(distinct(watched[-self._settings.history :]))
         touched = np.empty(len(slots) * self._neighbours.shape[1] + 1, np.int32)
         chance = self._settings.shrink / (self._total + 0.5 * self._count) if self._count else 1.0
         count = add_lifts(self._neighbours, self._co_watches, slots, self._watches, chance, self._lifts, touched)

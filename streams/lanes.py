@@ -14,7 +14,7 @@ from streams.crowd import NOBODY, Crowd, Ranking
 from streams.policy import RetrievalSettings
 from streams.pools import Labels, Lanes, Parts, Pools, Rules, fill_parts, fill_pools, pools_for
 from streams.quotas import Prior, prior, quotas, shares
-from streams.retriever import Described, Float32s, Found, Int32s, Request, Retriever, no_rows
+from streams.retriever import Described, Float32s, Found, Int32s, Request, Retriever, distinct, no_rows
 from streams.retriever import Lane as Wanted
 
 Positions = npt.NDArray[np.int64]
@@ -128,8 +128,7 @@ def _taste(state: UserState | None, dim: int) -> Float32s | None:
 def offer(run: Run, plan: Plan, found: Found) -> Offered:
     """Return what the lanes offer of what was found."""
     retriever, settings, crowd = run.retriever, run.settings, run.crowd
-    rows = np.sort(found.rows)
-    rows = rows[np.append(True, rows[1:] != rows[:-1])[: len(rows)]]
+    rows = distinct(found.rows)
     first, last = int(found.bounds[1]), int(found.bounds[-2])
     newest = np.searchsorted(rows, found.rows[:first])
     known = retriever.describe(rows)

@@ -20,6 +20,12 @@ def no_rows() -> Int32s:
     return np.empty(0, np.int32)
 
 
+def distinct(rows: Int32s) -> Int32s:
+    """Return rows in order, each once; numpy's `unique` takes four times as long for a few hundred."""
+    rows = np.sort(rows)
+    return rows[np.append(True, rows[1:] != rows[:-1])[: len(rows)]]
+
+
 @dataclass(frozen=True)
 class Lane:
     """Up to `k` videos that may be served: the newest, or the best with `attribute`, certified, or the best of all.

@@ -15,6 +15,9 @@ from streams.intrinsics import CHUNK, code_product, prefetch, trailing_zeros
 BLOCK_BYTES = 1 << 17
 """Coarse codes that are scanned for one group after the other while they lie in the processor's second-level cache."""
 
+SPARSE_BYTES = 1 << 23
+"""The same where no group looks at all rows: what lies in a cache are the bits of the rows to look at."""
+
 ANY = -1
 PRESENT, DECIDED, CERTIFIED = 1, 2, 4
 """Bits of a mark: what is known of an attribute of a row."""
@@ -92,12 +95,12 @@ class Plan(NamedTuple):
 
 
 @compiled
-def scan(rows: Rows, plan: Plan, width: Any, scores: Any, found: Any, sizes: Any) -> None:
+def scan(rows: Rows, plan: Plan, width: Any, block_bytes: int, scores: Any, found: Any, sizes: Any) -> None:
     """Fill the heaps `scores`, `found` and `sizes` (per lane) with the rows that score highest by their high bytes.
 
     A group that takes a good part of the rows looks at all their coarse codes, which stream from memory at full speed,
     and then at the few that come near its floor. One of few rows looks at these alone. `width` is a tuple of padded
-    dim / CHUNK zeros: its length is known to the compiler.
+    dim / CHUNK zeros: its length is known to the compiler. A block is `block_bytes` of coarse codes.
     """
     # As plain arrays: taken from a tuple within a loop, each would be counted as one more reference every time.
     coarse, high, scales, eligible, present = rows.coarse, rows.high, rows.scales, rows.eligible, rows.present
@@ -108,7 +111,7 @@ def scan(rows: Rows, plan: Plan, width: Any, scores: Any, found: Any, sizes: Any
     marks = rows.marks
     spoken, seen, seen_bounds = plan.spoken, plan.seen, plan.seen_bounds
     words, groups = len(eligible), len(owners)
-    step = max(1, BLOCK_BYTES // (32 * high.shape[1]))
+    step = max(1, min(words, block_bytes // (32 * high.shape[1])))
     need = np.empty((groups, step), np.uint64)
     wanted = np.empty(groups, np.int64)
     near = np.empty(step * 64, np.int32)

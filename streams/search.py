@@ -7,10 +7,11 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
+from streams.coarse import DENSE
 from streams.intrinsics import CHUNK
 from streams.names import Int32s
 from streams.retriever import Float32s
-from streams.scan import ANY, INEXACT, Plan, Rows, bounds_of, cosines, newest, rank, scan
+from streams.scan import ANY, BLOCK_BYTES, INEXACT, SPARSE_BYTES, Plan, Rows, bounds_of, cosines, newest, rank, scan
 from streams.vectors import to_codes
 
 Hits = tuple[Int32s, Float32s]
@@ -92,7 +93,12 @@ def _above_guesses(
     scores = np.zeros(sum(room), np.float32)
     found = np.zeros(sum(room), np.int32)
     sizes = np.zeros(len(ordered), np.int64)
-    scan(rows, plan, (0,) * (rows.high.shape[1] // CHUNK), scores, found, sizes)
+    block_bytes = (
+        SPARSE_BYTES
+        if all(_is_sparse(queries[i], group, present_counts, count) for i, group in groups)
+        else BLOCK_BYTES
+    )
+    scan(rows, plan, (0,) * (rows.high.shape[1] // CHUNK), block_bytes, scores, found, sizes)
     rank(rows, plan, scores, found, sizes)
     hits: dict[LaneOf, Hits] = {}
     for (i, at), start, size in zip(ordered, plan.heap_bounds.tolist(), sizes.tolist(), strict=False):
@@ -120,6 +126,11 @@ def _groups(query: Query, lanes: Sequence[int], present_counts: Sequence[int], r
         else:
             apart.append([at])
     return [together, *apart] if together else apart
+
+
+def _is_sparse(query: Query, group: Sequence[int], present_counts: Sequence[int], rows: int) -> bool:
+    attributes = [query.lanes[at][0] for at in group]
+    return ANY not in attributes and DENSE * sum(present_counts[a] for a in attributes) <= rows
 
 
 def _room(k: int, rows: int) -> int:

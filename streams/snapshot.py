@@ -19,7 +19,7 @@ from streams.embeddings import Embeddings
 from streams.memory import give_back
 from streams.names import Int32s, Names, grown, pack, pack_column
 from streams.near import Changes, Near
-from streams.retriever import Described, Float32s, Found, Lane, Request, found_in
+from streams.retriever import Described, Float32s, Found, Lane, Request, distinct, found_in
 from streams.scan import ANY, CERTIFIED, DECIDED, PRESENT, Rows, log_table, write_bits
 from streams.search import AMONG, NEWEST, Query
 from streams.timeline import Timeline
@@ -192,7 +192,7 @@ class Snapshot:
         if vector.shape != (self.dim,):
             raise ConfigurationError(f"a vector of {vector.shape} numbers, the snapshot's have {self.dim}")
         of_a_user = request.user and request.vector is not None
-        seen = np.unique(request.seen)
+        seen = distinct(request.seen)
         spoken = np.full(len(self._eligible_by_language), request.languages is None)
         if request.languages is not None:
             numbers = self._language_names.find(pack(tuple(request.languages)))
