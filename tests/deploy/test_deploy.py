@@ -51,6 +51,12 @@ def test_every_role_runs_in_compose_and_in_the_cluster():
     assert in_cluster == set(ROLES)
 
 
+def test_who_asks_for_a_look_at_videos_and_who_looks_are_set_up_alike():
+    settings = ("VIBESTREAM_MEDIA_ALLOW", "VIBESTREAM_MEDIA_EXTRACTORS")
+    annotate, media = (COMPOSE["services"][role]["environment"] for role in ("annotate", "media"))
+    assert all(annotate[name] == media[name] for name in settings)
+
+
 def test_every_file_of_the_cluster_is_listed():
     there = {path.name for path in KUBERNETES.glob("*.yaml")} - {"kustomization.yaml", "media.yaml"}
     assert there == set(KUSTOMIZATION["resources"])
