@@ -28,7 +28,7 @@ from streams.retrieve import RetrievalSettings, retrieve_all
 from streams.serving import LatestLists, plan
 from streams.stage import Item, Stage, record_key
 from streams.user_states import UserStates
-from streams.videos import Videos
+from streams.videos import Videos, VideoView
 from streams.watch import apply
 
 P = ParamSpec("P")
@@ -148,8 +148,9 @@ class SessionStage(Stage[WatchEvent]):
         if numbers is not None:
             self._crowd.renumber(numbers)
         run = _Run()
-        for record, event in items:
-            self._watch(run, record, event)
+        views = self._videos.views([event.video_id for _, event in items])
+        for (record, event), video in zip(items, views, strict=True):
+            self._watch(run, record, event, video)
         run.lists = self._lists(run.due, max([now_ms(), *(record.timestamp_ms for record, _ in items)]))
         run.messages = [
             Message(self._candidates, made.session_id.encode(), encode(made), cause=made.user_id.encode())
@@ -167,10 +168,10 @@ class SessionStage(Stage[WatchEvent]):
             confirm=partial(self._confirm, run, values),
         )
 
-    def _watch(self, run: _Run, record: Record, event: WatchEvent) -> None:
+    def _watch(self, run: _Run, record: Record, event: WatchEvent, video: VideoView | None) -> None:
         at = (record.partition, event.user_id)
         before = run.states.get(at) or self._states.get(*at)
-        after = apply(before, event, record.offset, self._videos.view(event.video_id), self._satisfaction)
+        after = apply(before, event, record.offset, video, self._satisfaction)
         if after is before:
             return
         if list_is_due(before, after):

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.annotation import Annotation
-from streams.names import pack
 from streams.retriever import Int32s
 from streams.snapshot import Snapshot
 
@@ -15,10 +14,6 @@ _NEVER_ANNOTATED = 1 << 21  # below it: no annotation has such a seq
 
 class Held(Snapshot):
     """A snapshot with rows for videos of which nothing but their name is known yet."""
-
-    def find(self, video_ids: Sequence[str]) -> Int32s:
-        """Return the row of each video, -1 where it has none."""
-        return self._names.find(pack(tuple(video_ids)))
 
     def seqs(self, rows: Int32s) -> npt.NDArray[np.int64]:
         """Return the seq of each row's annotation; -1 for no row."""

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from streams.retriever import Described, Float32s, Found, Lane, Request, distinc
 from streams.scan import ANY, CERTIFIED, DECIDED, PRESENT, Rows, log_table, write_bits
 from streams.search import AMONG, NEWEST, Query
 from streams.timeline import Timeline
+from streams.videos import VideoView
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +40,6 @@ _VIDEO_COLUMNS = (
     "video_id", "seq", "status", "creator_id", "language", "uploaded_at_ms", "received_at_ms", "vector",
 )  # fmt: skip
 _ATTRIBUTE_COLUMNS = ("p", "label", "certified")
-
-
-@dataclass(frozen=True)
-class VideoView:
-    """What a watch learns of its video: attributes by id (1 where present, else the student's p) and its vector.
-
-    Attributes that are decided absent, or unknown, are left out.
-    """
-
-    probabilities: dict[str, float]
-    vector: Float32s | None
 
 
 class Snapshot:
@@ -118,9 +107,13 @@ class Snapshot:
         """Return the videos of rows."""
         return self._names.strings(rows)
 
+    def find(self, video_ids: Collection[str]) -> Int32s:
+        """Return the row of each video, -1 where it has none."""
+        return self._names.find(pack(tuple(video_ids)))
+
     def rows(self, video_ids: Collection[str]) -> Int32s:
         """Return the rows of videos that are known, in their order; of others nothing."""
-        rows = self._names.find(pack(tuple(video_ids)))
+        rows = self.find(video_ids)
         return rows[rows >= 0]
 
     def describe(self, rows: Int32s) -> Described:
@@ -154,15 +147,19 @@ class Snapshot:
         """Return the student's p of a row in catalogue order; NaN where unknown."""
         return self._p[row].astype(np.float32)
 
-    def view(self, video_id: str) -> VideoView | None:
-        """Return what is known of a video; None if it is unknown or removed."""
-        row = self.row(video_id)
-        if row is None or not self._alive[row]:
-            return None
-        labels = self.labels(row)
-        weights = np.where(labels == OPEN, self.probabilities(row), labels)
-        probabilities = {a: p for a, p in zip(self.catalogue.ids, weights.tolist(), strict=True) if p > 0.0}
-        return VideoView(probabilities, self.vector(row))
+    def views(self, video_ids: Sequence[str]) -> list[VideoView | None]:
+        """Return what is known of each video; None where it is unknown or removed."""
+        made: list[VideoView | None] = [None] * len(video_ids)
+        rows = self.find(video_ids)
+        at = np.flatnonzero(rows >= 0)
+        at = at[self._alive[rows[at]]]
+        known, p = self.describe(rows[at]), self._p[rows[at]]
+        weights = np.where(known.open, p, known.present)
+        with_vector = self._embeddings.has(rows[at]).tolist()
+        for i, own, vector, has in zip(at.tolist(), weights.tolist(), known.vectors, with_vector, strict=True):
+            probabilities = {a: p for a, p in zip(self.catalogue.ids, own, strict=True) if p > 0.0}
+            made[i] = VideoView(probabilities, vector if has else None)
+        return made
 
     def shed(self, kept: Int32s) -> None:
         """Forget nothing; see Videos."""
@@ -388,6 +385,6 @@ def _compile(padded: int, catalogue: Catalogue) -> None:
     vector = np.ones(padded, np.float32)
     for oldest_ms in (0, 3):
         scratch.search([Request(vector, lanes, scratch.rows(["video"]), ("en",))], oldest_ms)
-    scratch.view("video")
+    scratch.views(["video"])
     scratch.video_ids([0])
     scratch.describe(scratch.uploaded_since(0))

@@ -15,8 +15,8 @@ from streams.attribute_store import AttributeStore
 from streams.clock import now_ms
 from streams.held import Held
 from streams.retriever import Described, Found, Int32s, Lane, Request
-from streams.snapshot import VideoView
 from streams.table_search import Proposed, TableSearch, TableSettings, has, not_before, servable
+from streams.videos import VideoView
 
 _HOUR_MS = 3_600_000
 _WIDER = 8
@@ -79,12 +79,13 @@ class TableRetriever:
         order = np.lexsort((rows, times))
         return rows[order][times[order] >= ms]
 
-    def view(self, video_id: str) -> VideoView | None:
-        """Return what is known of a video; None if it is unknown or removed."""
-        if not self._held.is_known(video_id):
-            self._held.load(self._table.look_up([video_id]))
-            self._take_late([video_id])
-        return self._held.view(video_id)
+    def views(self, video_ids: Sequence[str]) -> list[VideoView | None]:
+        """Return what is known of each video; None where it is unknown or removed."""
+        unmet = sorted({video_id for video_id in video_ids if not self._held.is_known(video_id)})
+        if unmet:
+            self._held.load(self._table.look_up(unmet))
+            self._take_late(unmet)
+        return self._held.views(video_ids)
 
     def apply(self, annotations: Sequence[Annotation]) -> None:
         """Take over what concerns videos that were met, or keeps a video from being served; remember the rest a while.

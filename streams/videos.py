@@ -1,18 +1,29 @@
 """The videos that a session stage makes lists of, whoever holds them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from schemas.annotation import Annotation
-from streams.retriever import Int32s, Retriever
-from streams.snapshot import VideoView
+from streams.retriever import Float32s, Int32s, Retriever
+
+
+@dataclass(frozen=True)
+class VideoView:
+    """What a watch learns of its video: attributes by id (1 where present, else the student's p) and its vector.
+
+    Attributes that are decided absent, or unknown, are left out.
+    """
+
+    probabilities: dict[str, float]
+    vector: Float32s | None
 
 
 class Videos(Retriever, Protocol):
     """A retriever that follows the annotations. Used from one thread."""
 
-    def view(self, video_id: str) -> VideoView | None:
-        """Return what is known of a video; None if it is unknown or removed."""
+    def views(self, video_ids: Sequence[str]) -> list[VideoView | None]:
+        """Return what is known of each video; None where it is unknown or removed."""
         ...
 
     def apply(self, annotations: Sequence[Annotation]) -> None:

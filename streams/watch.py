@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from models.satisfaction import Satisfaction
 from schemas.events import WatchEvent
 from schemas.user_state import Affinity, UserState, watched_ids, with_watched
-from streams.snapshot import VideoView
+from streams.videos import VideoView
 
 _DAY_MS = 86_400_000
 TAU_MS = 7 * _DAY_MS

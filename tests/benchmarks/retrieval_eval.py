@@ -184,7 +184,7 @@ def learned(log: Log, snapshot: Snapshot, settings: RetrievalSettings) -> tuple[
         learner.note(noted, (0, event.user_id), before, event, satisfaction(event))
         learner.confirm(noted)
         learner.learn()
-        states[event.user_id] = apply(before, event, number, snapshot.view(event.video_id), satisfaction)
+        states[event.user_id] = apply(before, event, number, snapshot.views([event.video_id])[0], satisfaction)
     return {user: changed(state, taste=b"") for user, state in states.items()}, crowd
 
 

@@ -30,8 +30,8 @@ from schemas.user_state import Affinity, UserState, decode_state, encode_state, 
 from schemas.wire import Decoder, encode
 from streams.clock import now_ms
 from streams.record import Message
-from streams.snapshot import VideoView
 from streams.user_states import UserStates
+from streams.videos import VideoView
 from streams.watch import SEEN_VIDEOS, apply
 from tests.kafka.cluster import kafka_cluster
 from tests.processes import Processes, wait_until

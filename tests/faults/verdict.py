@@ -55,7 +55,7 @@ def replayed_states(settings: Settings, records: list[Record] | None = None) -> 
         event = replace(event, watched_at_ms=min(event.watched_at_ms, record.timestamp_ms))
         at = (record.partition, event.user_id)
         before = states.get(at)
-        after = apply(before, event, record.offset, snapshot.view(event.video_id), satisfaction)
+        after = apply(before, event, record.offset, snapshot.views([event.video_id])[0], satisfaction)
         states[at] = replace(after, watches_since_list=0) if list_is_due(before, after) else after
     return states
 

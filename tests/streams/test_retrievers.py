@@ -153,8 +153,8 @@ def test_taken_down_old_foreign_and_seen_videos_are_out_of_every_lane_with_reaso
 def test_quotes_in_languages_and_names_are_no_commands(engine: Engine) -> None:
     videos = engine.add(annotation("it's", {"calm": True}))
     assert names(videos, searched(videos, Lane(5), languages=["en' OR 'a' = 'a"])) == [[]]
-    assert videos.view("it's") is not None
-    assert videos.view("' OR ''='") is None
+    assert videos.views(["it's"])[0] is not None
+    assert videos.views(["' OR ''='"])[0] is None
 
 
 @pytest.mark.parametrize("change", [removal("v2"), annotation("v2", {"hostile": True}, uploaded_at_ms=NOW_MS)])
@@ -174,7 +174,7 @@ def test_a_late_annotation_of_a_removed_video_does_not_bring_it_back(engine: Eng
     engine.add(removal("v1"))
     engine.add(annotation("v1", {"calm": True}))
     assert ids(made(videos, user())) == {"v0", "v2"}
-    assert videos.view("v1") is None
+    assert videos.views(["v1"])[0] is None
 
 
 def test_a_newer_annotation_changes_the_lanes_of_its_video(engine: Engine) -> None:
@@ -182,7 +182,7 @@ def test_a_newer_annotation_changes_the_lanes_of_its_video(engine: Engine) -> No
     assert names(videos, searched(videos, Lane(9, "calm"), Lane(9, "funny"))) == [["v0", "v3"], []]
     engine.add(annotation("v3", {"funny": True}, uploaded_at_ms=NOW_MS, received_at_ms=NOW_MS + 5, student=2))
     assert names(videos, searched(videos, Lane(9, "calm"), Lane(9, "funny"))) == [["v0"], ["v3"]]
-    view = videos.view("v3")
+    view = videos.views(["v3"])[0]
     assert view is not None
     assert view.probabilities == {"funny": 1.0}
 
@@ -251,7 +251,7 @@ def crowd_of(videos: Videos) -> Crowd:
     crowd = Crowd(CrowdSettings(shrink=1.0))
 
     def watch(name: str, before: Sequence[str] = ()) -> Watched:
-        videos.view(name)  # as the session stage looks at what is watched
+        videos.views([name])[0]  # as the session stage looks at what is watched
         row = videos.rows([name])
         return Watched(int(row[0]), videos.describe(row).present[0], 1.0, NOW_MS, videos.rows(before))
 

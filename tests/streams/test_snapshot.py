@@ -121,7 +121,7 @@ def test_an_equal_seq_changes_nothing():
 def test_a_removed_video_stays_away_until_something_newer_comes():
     snapshot = applied(annotation("a"), removal("a"), annotation("a", student=9))
     assert served(snapshot) == []
-    assert snapshot.view("a") is None
+    assert snapshot.views(["a"])[0] is None
     snapshot.apply([annotation("a", uploaded_at_ms=NOW_MS + 10, received_at_ms=NOW_MS + 10)])
     assert served(snapshot) == [0]
 
@@ -155,7 +155,7 @@ def test_an_annotation_that_the_table_can_not_hold_is_left_out_and_the_rest_take
 
 
 def test_a_view_gives_the_label_where_decided_and_p_where_open():
-    view = applied(annotation("a", {"calm": True, "eerie": None, "funny": False}, p=0.25)).view("a")
+    view = applied(annotation("a", {"calm": True, "eerie": None, "funny": False}, p=0.25)).views(["a"])[0]
     assert view is not None
     assert view.probabilities == {"calm": 1.0, "eerie": 0.25}
     assert view.vector is not None

@@ -68,7 +68,7 @@ def test_what_is_held_is_bounded_and_the_crowd_keeps_its_videos(tmp_path: Path) 
     videos = engine.add(*(annotation(f"v{i}", {"calm": True}, vector=direction(i / 100)) for i in range(100)))
     crowd = Crowd(CrowdSettings())
     for name in ("v9", "v3"):
-        videos.view(name)
+        videos.views([name])[0]
         crowd.learn([Watched(int(videos.rows([name])[0]), np.ones(4, np.bool_), 1.0, NOW_MS, NONE)] * 3)
     assert videos.shed(crowd.rows) is None
     request = Request(direction(0.0).astype(np.float32), [Lane(80)])

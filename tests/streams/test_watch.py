@@ -10,7 +10,7 @@ from models.satisfaction import satisfaction
 from schemas.errors import InvalidRecord
 from schemas.user_state import UserState, decode_state, encode_state
 from streams import watch as module
-from streams.snapshot import VideoView
+from streams.videos import VideoView
 from streams.watch import apply
 from tests.fakes.videos import DIM, NOW_MS, direction, watch
 
