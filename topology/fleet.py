@@ -70,6 +70,8 @@ class Fleet:
         """Raise VibestreamError if a worker has ended."""
         for role, worker in self._workers.items():
             code = worker.process.poll()
+            if code == 2:  # it could not run, and its last line says why
+                raise VibestreamError(f"the {role} worker: {self._tail(role, 1).removeprefix('vibestream: ')}")
             if code is not None:
                 raise VibestreamError(f"the {role} worker ended with exit code {code}:\n{self._tail(role)}")
 
@@ -96,5 +98,5 @@ class Fleet:
     def _reads(self, role: Role) -> bool:
         return total(self.metrics(role), "vibestream_assigned_partitions") > 0
 
-    def _tail(self, role: Role) -> str:
-        return "\n".join(self._workers[role].log.read_text(errors="replace").splitlines()[-15:])
+    def _tail(self, role: Role, lines: int = 15) -> str:
+        return "\n".join(self._workers[role].log.read_text(errors="replace").splitlines()[-lines:])

@@ -119,6 +119,23 @@ def partitions_of(consumer: Consumer, settings: Settings, topic: str) -> list[in
     return sorted(found.partitions)
 
 
+def count_partitions(settings: Settings, name: str) -> int:
+    """Return how many partitions a topic has.
+
+    Raises:
+        ConfigurationError: the broker is there, and refuses these settings.
+        BrokerUnavailable: the broker does not answer, or the topic is not there.
+
+    """
+    topic = settings.topic(name)
+    silent = logging.Logger("silent", logging.CRITICAL)  # what is wrong is in the error
+    consumer = make_consumer(settings, f"{topic}-read", logger=silent)
+    try:
+        return len(partitions_of(consumer, settings, topic))
+    finally:
+        consumer.close()
+
+
 def committed_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
     """Return `partitions` with the offsets that the consumer's group has committed; below 0 where it has none.
 

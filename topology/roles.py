@@ -36,11 +36,12 @@ from streams.videos import Videos
 from topology.agents import stage_app
 from topology.changelog import Changelog
 from topology.follow import AnnotationFollower
+from topology.kafka import count_partitions
 from topology.labelers import labeler
 from topology.llm import make_llm
 from topology.media import load_for, make_clips, make_looker, makes_text
 from topology.producer import ConfirmedProducer
-from topology.serve_candidates import CandidatesEndpoint, count_partitions
+from topology.serve_candidates import CandidatesEndpoint
 from topology.settings import Role, Settings
 from topology.shards import assign_whole_shards, check_divides
 from topology.topics import (
@@ -49,6 +50,7 @@ from topology.topics import (
     MEDIA_REQUESTS,
     REVIEW_REQUESTS,
     SESSION_CANDIDATES,
+    TOPIC_OF,
     USER_STATES,
     VIDEO_UPLOADS,
     WATCH_EVENTS,
@@ -102,6 +104,7 @@ def build(settings: Settings, role: Role) -> RoleApp:
         Unavailable: broker or store don't answer.
 
     """
+    count_partitions(settings, TOPIC_OF[role])  # Faust would end with a traceback, or wait for the topic without a word
     metrics.WORKER.labels(role).set(1)
     return _BUILDERS[role](settings, load_catalogue(settings.catalogue_path), ConfirmedProducer(settings))
 

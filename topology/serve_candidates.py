@@ -16,8 +16,6 @@ from schemas.errors import InvalidRecord, StoreUnavailable, Unavailable
 from schemas.requests import CandidatesRequest, OwnedPartitions, Refusal
 from schemas.wire import Decoder, encode
 from streams.candidates import SessionStage
-from topology.kafka import make_consumer, partitions_of
-from topology.settings import Settings
 
 Partitioner = Literal["crc32", "murmur2"]
 
@@ -31,20 +29,6 @@ def partition_of(key: bytes, partitions: int, partitioner: Partitioner) -> int:
     if partitioner == "crc32":
         return zlib.crc32(key) % partitions
     return (murmur2(key) & 0x7FFF_FFFF) % partitions
-
-
-def count_partitions(settings: Settings, topic: str) -> int:
-    """Return how many partitions a topic has.
-
-    Raises:
-        BrokerUnavailable: the broker does not answer, or the topic is not there.
-
-    """
-    consumer = make_consumer(settings, settings.group("session"))
-    try:
-        return len(partitions_of(consumer, settings, settings.topic(topic)))
-    finally:
-        consumer.close()
 
 
 class CandidatesEndpoint:

@@ -44,7 +44,8 @@ class RoleApp:
 def run_worker(settings: Settings, build: Callable[[], RoleApp]) -> None:
     """Run what `build` makes until SIGTERM or SIGINT; raise what made it crash.
 
-    A broker that refuses the settings is a ConfigurationError at once; one that is not there is waited for.
+    A broker that refuses the settings is a ConfigurationError at once; one that is not there, or has no topics, is
+    BrokerUnavailable after 10 s. Once the worker runs, it waits for a broker that goes away.
 
     On the first signal the runs in hand are finished, for as long as the settings allow, and committed. A worker that
     is cut off from its broker, and so can't leave its group in time, ends by SIGTERM then.
