@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -273,7 +274,10 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     names = {variable(name): name for name in Settings.__struct_fields__}
     for name in environ:
         if name.startswith(PREFIX) and name not in names and not name.startswith(PREFIX + "TEST_"):
-            raise ConfigurationError(f"{name} is no setting; there are: {', '.join(names)}")
+            known = {setting.removeprefix(PREFIX): setting for setting in names}
+            like = [known[close] for close in get_close_matches(name.removeprefix(PREFIX), known, n=1)]
+            hint = f"did you mean {like[0]}? " if like else ""
+            raise ConfigurationError(f"{name} is no setting; {hint}`vibestream settings` lists them")
     raw = {name: environ[key] for key, name in names.items() if key in environ}
     try:
         return msgspec.convert(raw, Settings, strict=False)

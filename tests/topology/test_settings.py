@@ -19,8 +19,8 @@ def test_settings_are_read_from_the_environment() -> None:
         ("VIBESTREAM_PARTITIONS", "0", "VIBESTREAM_PARTITIONS='0': Expected `int` >= 1"),
         ("VIBESTREAM_PARTITIONS", "many", "VIBESTREAM_PARTITIONS='many'"),
         ("VIBESTREAM_PROVIDER", "gpu", "VIBESTREAM_PROVIDER='gpu'"),
-        ("VIBESTREAM_PARTITION", "4", "VIBESTREAM_PARTITION is no setting"),
-        ("VIBESTREAM_GEMINI_API_KEY", "x", "VIBESTREAM_GEMINI_API_KEY is no setting"),
+        ("VIBESTREAM_PARTITION", "4", "VIBESTREAM_PARTITION is no setting; did you mean VIBESTREAM_PARTITIONS"),
+        ("VIBESTREAM_GEMINI_API_KEY", "x", "VIBESTREAM_GEMINI_API_KEY is no setting; did you mean GEMINI_API_KEY"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_value(variable: str, value: str, says: str) -> None:
