@@ -116,7 +116,7 @@ class Near:
 
     def _guess(self, lane: int, known: Mapping[int, _Kept]) -> float:
         """Return what the rows to keep may score: what they did before, or what the last users' did."""
-        return known[lane].lowest - _SLACK if lane in known else min(self._lowest.get(lane, [-np.inf]))
+        return (known[lane].lowest if lane in known else min(self._lowest.get(lane, [-np.inf]))) - _SLACK
 
     def _keep(self, wide: Sequence[Query], found: Mapping[LaneOf, Hits], oldest_ms: int) -> None:
         for (i, at), (rows, scores) in found.items():
