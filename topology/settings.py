@@ -294,9 +294,15 @@ def with_changes(settings: Settings, **changes: object) -> Settings:
 
 def environment(settings: Settings) -> dict[str, str]:
     """Return this process's environment with `settings` in it, for a worker process."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     own = {variable(name): str(getattr(settings, name)) for name in Settings.__struct_fields__}
-    return {**inherited, **own}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX) and name not in own}
+    # Empty is unset: to other programs an empty variable of a name that is not ours alone is a malformed one.
+    return {**inherited, **{name: value for name, value in own.items() if value or name.startswith(PREFIX)}}
+
+
+def environment_of_others() -> dict[str, str]:
+    """Return this process's environment for a program that is not ours: it is not to send traces because we do."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", PREFIX))}
 
 
 def variable(name: str) -> str:

@@ -1,10 +1,11 @@
 """The demo: a broker, one worker per role, events through all of it, and an account of them."""
 
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -32,17 +33,18 @@ from topology.kafka import read_topic
 from topology.producer import ConfirmedProducer
 from topology.replay import send
 from topology.roles import open_table
-from topology.settings import ROLES, Settings, with_changes
+from topology.settings import ROLES, Settings, variable, with_changes
 from topology.topics import ANNOTATIONS, SESSION_CANDIDATES, VIDEO_UPLOADS, WATCH_EVENTS, ensure_topics
 
 _EXAMPLES = 4
+_LOOK_S = 1.0
 
 
-def run_demo(scenario: Scenario, settings: Settings, json_file: Path | None) -> int:
+def run_demo(scenario: Scenario, settings: Settings, json_file: Path | None, *, stay: bool = False) -> int:
     """Play a scenario, print examples and the summary; return 0 if everything is accounted for, else 1.
 
     Without a configured broker, the embedded one runs for as long as the demo. On a configured cluster the topics get a
-    prefix of their own, and stay.
+    prefix of their own, and stay. With `stay` everything runs on, to be scraped and looked at, until it is interrupted.
     """
     out = Console()
     out.print(scenario.note)
@@ -62,8 +64,10 @@ def run_demo(scenario: Scenario, settings: Settings, json_file: Path | None) -> 
             fleet.start(ROLES)
         _play(scenario, settings, fleet)
         summary = _account(scenario, settings, fleet, out)
-    if json_file is not None:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+        if json_file is not None:
+            json_file.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+        if stay:
+            _stay(settings, fleet, out)
     return 1 if summary.uploads.lost or summary.store.duplicates else 0
 
 
@@ -77,6 +81,23 @@ def _workspace() -> Generator[Path]:
         console.print(f"the workers' logs are in {folder}")
         raise
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stay(settings: Settings, fleet: Fleet, out: Console) -> None:
+    targets = ", ".join(f'"{address}"' for address in fleet.addresses.values())
+    out.print("Everything runs on until Ctrl-C. For Prometheus:\n", markup=False)
+    out.print(
+        f"scrape_configs: [{{job_name: vibestream, static_configs: [{{targets: [{targets}]}}]}}]",
+        soft_wrap=True,
+        markup=False,
+    )
+    ours = {name: getattr(settings, name) for name in ("broker", "topic_prefix", "store_uri")}
+    set_here = " ".join(f"{variable(name)}={value}" for name, value in ours.items() if value)
+    out.print(f"\nThe page, in another shell: {set_here} vibestream ui", soft_wrap=True, markup=False)
+    with suppress(KeyboardInterrupt):
+        while True:
+            fleet.check()
+            time.sleep(_LOOK_S)
 
 
 def _play(scenario: Scenario, settings: Settings, fleet: Fleet) -> None:
