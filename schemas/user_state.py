@@ -11,6 +11,8 @@ from schemas.fields import EpochMs, Id, SchemaVersion
 
 Amount = Annotated[float, Meta(ge=0.0)]
 _RECENT_BYTES = 512
+_PROBE_BYTES = 64
+_MOST_GONE = 64
 
 
 class Affinity(Struct, frozen=True, array_like=True, gc=False):
@@ -107,6 +109,25 @@ def with_watched(watched: Raw, video_id: str, most: int) -> Raw:
     count = min(count + 1, most)
     head = bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
     return Raw(b"".join((head, view[start:], item)))
+
+
+def watched_since(watched: Raw, before: Raw) -> tuple[int, tuple[str, ...]] | None:
+    """Return how many ids at the start of `before` are gone in `watched`, and which are new at its end.
+
+    None where that is not all that has changed. Only the ends are taken apart.
+    """
+    view, old = memoryview(watched), memoryview(before)
+    (count, start), (old_count, old_start) = _count(view), _count(old)
+    body, old_body = bytes(view[start:]), bytes(old[old_start:])
+    kept_from = old_body.find(body[: min(_PROBE_BYTES, len(old_body))])
+    gone, at = 0, 0
+    while at < kept_from and gone < _MOST_GONE:
+        at += _string_bytes(memoryview(old_body), at)
+        gone += 1
+    if at != kept_from or not body.startswith(old_body[at:]):
+        return None
+    latest = count - (old_count - gone)
+    return gone, _watched_decoder.decode(b"\xdc" + latest.to_bytes(2, "big") + body[len(old_body) - at :])
 
 
 def _count(array: memoryview) -> tuple[int, int]:

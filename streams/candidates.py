@@ -25,6 +25,7 @@ from streams.crowd import Crowd
 from streams.learning import CrowdLearner, Noted
 from streams.record import Effects, Message, Record
 from streams.retrieve import RetrievalSettings, retrieve_all
+from streams.seen import SeenRows
 from streams.serving import LatestLists, plan
 from streams.stage import Item, Stage, record_key
 from streams.user_states import UserStates
@@ -87,7 +88,8 @@ class SessionStage(Stage[WatchEvent]):
         self._settings = settings or RetrievalSettings()
         self._satisfaction = satisfaction
         self._crowd = Crowd(self._settings.crowd)
-        self._learner = CrowdLearner(self._crowd, videos, self._settings.crowd.warm_watches)
+        self._seen = SeenRows(videos)
+        self._learner = CrowdLearner(self._crowd, videos, self._seen, self._settings.crowd.warm_watches)
         self._watches = Decoder(WatchEvent)
         # Compiled now: a worker must not stop for it at an event.
         retrieve_all(videos, [(None, Random(0))], self._settings, now_ms(), self._crowd)
@@ -147,6 +149,7 @@ class SessionStage(Stage[WatchEvent]):
         numbers = self._videos.shed(self._crowd.rows)
         if numbers is not None:
             self._crowd.renumber(numbers)
+            self._seen.clear()
         run = _Run()
         views = self._videos.views([event.video_id for _, event in items])
         for (record, event), video in zip(items, views, strict=True):
@@ -184,7 +187,7 @@ class SessionStage(Stage[WatchEvent]):
     def _lists(self, due: Sequence[tuple[UserState, WatchEvent]], now: int) -> list[SessionCandidates]:
         # Seeded by the event: a run that is tried again makes the same list.
         users = [(state, Random(f"{event.session_id}/{event.event_id}")) for state, event in due]
-        made = retrieve_all(self._videos, users, self._settings, now, self._crowd)
+        made = retrieve_all(self._videos, users, self._settings, now, self._crowd, self._seen)
         return [
             SessionCandidates(
                 schema_version=1,

@@ -16,6 +16,7 @@ from streams.pools import Labels, Lanes, Parts, Pools, Rules, fill_parts, fill_p
 from streams.quotas import Prior, prior, quotas, shares
 from streams.retriever import Described, Float32s, Found, Int32s, Request, Retriever, distinct, no_rows
 from streams.retriever import Lane as Wanted
+from streams.seen import SeenRows
 
 Positions = npt.NDArray[np.int64]
 
@@ -60,6 +61,7 @@ class Run:
     """
 
     retriever: Retriever
+    seen: SeenRows
     settings: RetrievalSettings
     crowd: Crowd | None
     expected: Prior
@@ -67,10 +69,13 @@ class Run:
     index: dict[str, int]
 
 
-def run_of(retriever: Retriever, settings: RetrievalSettings, now_ms: int, crowd: Crowd | None) -> Run:
+def run_of(
+    retriever: Retriever, settings: RetrievalSettings, now_ms: int, crowd: Crowd | None, seen: SeenRows | None
+) -> Run:
     """Return what lists have in common that are made now."""
     return Run(
         retriever,
+        seen or SeenRows(retriever),
         settings,
         crowd,
         prior(retriever.catalogue, settings, crowd),
@@ -85,7 +90,7 @@ def plan(run: Run, state: UserState | None, rng: Random) -> Plan:
     share = shares(state, run.expected, settings)
     by_attribute = quotas(state, retriever.catalogue, settings, rng, run.expected, share)
     vector = _taste(state, retriever.dim)
-    seen = retriever.rows(state.seen if state else ())
+    seen = run.seen.of(state)
     # A reserve, of which more is fetched where it runs out; without a taste it is most of what there is to offer.
     lanes = [Wanted(settings.k * (1 + settings.overfetch) if vector is None else settings.k, newest=True)]
     lanes += [Wanted(n * settings.overfetch, attribute=attribute) for attribute, n in by_attribute.items()]

@@ -1,14 +1,15 @@
 """How a worker's crowd learns: from confirmed watches, and at first from what their users watched before."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from schemas.events import WatchEvent
 from schemas.user_state import UserState
 from streams.crowd import Crowd, Watched
-from streams.retriever import Retriever
+from streams.retriever import Bools, Int32s, Retriever
+from streams.seen import SeenRows
 
 _UNKNOWN = 0.5  # how satisfied a watch was that only its video is known of
 
@@ -40,9 +41,11 @@ class CrowdLearner:
     the crowd, `confirm` from anywhere.
     """
 
-    def __init__(self, crowd: Crowd, retriever: Retriever, warm_watches: int) -> None:
+    def __init__(self, crowd: Crowd, retriever: Retriever, seen: SeenRows, warm_watches: int) -> None:
+        """`seen` looks up the rows of `retriever`."""
         self._crowd = crowd
         self._retriever = retriever
+        self._seen = seen
         self._warm_watches = warm_watches
         self._confirmed: deque[Noted] = deque()
         self._known: set[User] = set()
@@ -61,20 +64,21 @@ class CrowdLearner:
         """Teach the crowd what was confirmed since; unknown videos teach nothing."""
         while self._confirmed:
             noted = self._confirmed.popleft()
-            self._crowd.learn([watched for note in noted.watches for watched in self._watched(note)])
+            rows = self._retriever.find([note.event.video_id for note in noted.watches])
+            present = self._retriever.describe(rows[rows >= 0]).present
+            self._crowd.learn(list(self._watched(noted.watches, rows, iter(present))))
             self._remember(noted.users)
 
-    def _watched(self, note: _Note) -> Iterable[Watched]:
-        before, event = note.before, note.event
-        past = self._retriever.rows(before.seen[-self._crowd.history :] if before else ())
-        if before is not None and note.recalls:
-            has = self._retriever.describe(past).present
-            for at, row in enumerate(past.tolist()):
-                yield Watched(row, has[at], _UNKNOWN, before.updated_at_ms, past[:at])
-        row = self._retriever.rows((event.video_id,))
-        if len(row):
-            has = self._retriever.describe(row).present[0]
-            yield Watched(int(row[0]), has, note.satisfied, event.watched_at_ms, past)
+    def _watched(self, notes: Sequence[_Note], rows: Int32s, present: Iterator[Bools]) -> Iterable[Watched]:
+        for note, row in zip(notes, rows.tolist(), strict=True):
+            before = note.before
+            past = self._seen.of(before)[-self._crowd.history :]
+            if before is not None and note.recalls:
+                has = self._retriever.describe(past).present
+                for at, watched in enumerate(past.tolist()):
+                    yield Watched(watched, has[at], _UNKNOWN, before.updated_at_ms, past[:at])
+            if row >= 0:
+                yield Watched(row, next(present), note.satisfied, note.event.watched_at_ms, past)
 
     def _remember(self, users: Iterable[User]) -> None:
         if self._crowd.watches < self._warm_watches:

@@ -27,6 +27,7 @@ from streams.pools import (
 )
 from streams.retriever import Found, Retriever
 from streams.retriever import Lane as Wanted
+from streams.seen import SeenRows
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,10 @@ def retrieve_all(
     settings: RetrievalSettings,
     now_ms: int,
     crowd: Crowd | None = None,
+    seen: SeenRows | None = None,
 ) -> list[Retrieved]:
-    """Return what `retrieve` returns for each user, by one search."""
-    run = run_of(retriever, settings, now_ms, crowd)
+    """Return what `retrieve` returns for each user, by one search; `seen` spares it looking up what it remembers."""
+    run = run_of(retriever, settings, now_ms, crowd, seen)
     plans = [plan(run, state, rng) for state, rng in users]
     oldest_ms = now_ms - settings.max_age_ms
     found = retriever.search([of.request for of in plans], oldest_ms)

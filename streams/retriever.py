@@ -136,8 +136,8 @@ class Retriever(Protocol):
         """Return the videos of rows that were found."""
         ...
 
-    def rows(self, video_ids: Collection[str]) -> Int32s:
-        """Return the rows of videos that are known, in their order; of others nothing."""
+    def find(self, video_ids: Collection[str]) -> Int32s:
+        """Return the row of each video, -1 where it has none."""
         ...
 
     def describe(self, rows: Int32s) -> Described:

@@ -61,8 +61,8 @@ class TableRetriever:
         """Return the videos of rows."""
         return self._held.video_ids(rows)
 
-    def rows(self, video_ids: Collection[str]) -> Int32s:
-        """Return the rows of videos in their order; the table is not asked for those that were not met."""
+    def find(self, video_ids: Collection[str]) -> Int32s:
+        """Return the row of each video; the table is not asked for those that were not met, they get one."""
         return self._held.name(tuple(video_ids))
 
     def describe(self, rows: Int32s) -> Described:

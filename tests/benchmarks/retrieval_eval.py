@@ -36,6 +36,7 @@ from streams.learning import CrowdLearner, Noted
 from streams.policy import RetrievalSettings
 from streams.quotas import prior, shares
 from streams.retrieve import retrieve_all
+from streams.seen import SeenRows
 from streams.snapshot import Snapshot
 from streams.watch import apply
 
@@ -175,7 +176,7 @@ def learned(log: Log, snapshot: Snapshot, settings: RetrievalSettings) -> tuple[
     """Return the states and the crowd after the earlier part, made as the session stage makes them."""
     states: dict[str, UserState] = {}
     crowd = Crowd(settings.crowd)
-    learner = CrowdLearner(crowd, snapshot, 0)
+    learner = CrowdLearner(crowd, snapshot, SeenRows(snapshot), 0)
     satisfaction = LongView()
     for number, row in enumerate(log.rows[: log.train]):
         event = event_of(row, number)

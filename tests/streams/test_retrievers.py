@@ -67,7 +67,7 @@ def ids(result: Retrieved) -> set[str]:
 
 
 def searched(videos: Videos, *lanes: Lane, oldest_ms: int = 0, seen: Sequence[str] = (), **asked) -> Found:
-    [found] = videos.search([Request(asked.pop("vector", TASTE), lanes, videos.rows(seen), **asked)], oldest_ms)
+    [found] = videos.search([Request(asked.pop("vector", TASTE), lanes, videos.find(seen), **asked)], oldest_ms)
     return found
 
 
@@ -137,7 +137,7 @@ def test_taken_down_old_foreign_and_seen_videos_are_out_of_every_lane_with_reaso
         annotation("hostile", {"calm": True, "hostile": True}),
         annotation("undecided", {"calm": True, "hostile": None}),
     )
-    lanes = (Lane(20, "calm"), Lane(20), Lane(20, newest=True), Lane(20, among=videos.rows(["v0", "hostile", "v9"])))
+    lanes = (Lane(20, "calm"), Lane(20), Lane(20, newest=True), Lane(20, among=videos.find(["v0", "hostile", "v9"])))
     found = searched(videos, *lanes, oldest_ms=old + 1, seen=["v3"])
     assert [set(lane) for lane in names(videos, found)] == [
         {"v6", "v9"},
@@ -165,7 +165,7 @@ def test_what_must_not_be_served_is_gone_before_the_store_knows(engine: Engine, 
         assert "v2" in ids(made(videos, user()))
     engine.apply([change])
     assert ids(made(videos, user())) == {"v0", "v1", "v3", "v4"}
-    row = videos.rows(["v2"])
+    row = videos.find(["v2"])
     assert searched(videos, Lane(1, among=row)).lanes[0].rows == []
 
 
@@ -190,7 +190,7 @@ def test_a_newer_annotation_changes_the_lanes_of_its_video(engine: Engine) -> No
 def test_rows_are_kept_and_described(engine: Engine) -> None:
     videos = many(engine, 6)
     found = searched(videos, Lane(6))
-    rows = videos.rows(["v1", "v0"])
+    rows = videos.find(["v1", "v0"])
     assert {"v1", "v0"} == set(videos.video_ids(rows.tolist()))
     known = videos.describe(rows)
     np.testing.assert_allclose(known.vectors, [direction(1 / 6), direction(0.0)], atol=2e-3)
@@ -252,8 +252,8 @@ def crowd_of(videos: Videos) -> Crowd:
 
     def watch(name: str, before: Sequence[str] = ()) -> Watched:
         videos.views([name])[0]  # as the session stage looks at what is watched
-        row = videos.rows([name])
-        return Watched(int(row[0]), videos.describe(row).present[0], 1.0, NOW_MS, videos.rows(before))
+        row = videos.find([name])
+        return Watched(int(row[0]), videos.describe(row).present[0], 1.0, NOW_MS, videos.find(before))
 
     for i in range(100, 120):
         crowd.learn([watch(f"v{i}")] * (i - 90))

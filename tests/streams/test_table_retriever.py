@@ -43,7 +43,7 @@ def test_through_an_index_lanes_are_full_and_right_whatever_the_filter_leaves(in
     query = vectors[5].astype(np.float32)
     seen = [f"v{i}" for i in range(0, 1_000, 2)]
     lanes = [Lane(6, "funny"), Lane(200, "calm"), Lane(300), Lane(50, newest=True)]
-    [found] = engine.videos.search([Request(query, lanes, engine.videos.rows(seen))], 0)
+    [found] = engine.videos.search([Request(query, lanes, engine.videos.find(seen))], 0)
     [funny, calm, nearest, newest] = [engine.videos.video_ids(lane.rows) for lane in found.lanes]
     order = [f"v{i}" for i in np.argsort(-(vectors @ query)) if f"v{i}" not in set(seen)]
     assert funny == [name for name in order if int(name[1:]) % 2_000 == 7]
@@ -69,7 +69,7 @@ def test_what_is_held_is_bounded_and_the_crowd_keeps_its_videos(tmp_path: Path) 
     crowd = Crowd(CrowdSettings())
     for name in ("v9", "v3"):
         videos.views([name])[0]
-        crowd.learn([Watched(int(videos.rows([name])[0]), np.ones(4, np.bool_), 1.0, NOW_MS, NONE)] * 3)
+        crowd.learn([Watched(int(videos.find([name])[0]), np.ones(4, np.bool_), 1.0, NOW_MS, NONE)] * 3)
     assert videos.shed(crowd.rows) is None
     request = Request(direction(0.0).astype(np.float32), [Lane(80)])
     [before] = videos.search([request], 0)
@@ -79,7 +79,7 @@ def test_what_is_held_is_bounded_and_the_crowd_keeps_its_videos(tmp_path: Path) 
     assert isinstance(videos, TableRetriever)
     assert len(videos) == 2
     assert videos.video_ids(crowd.rows.tolist()) == ["v9", "v3"]
-    watches, _ = crowd.impressions(videos.rows(["v3"]))
+    watches, _ = crowd.impressions(videos.find(["v3"]))
     assert watches.tolist() == [3.0]
     assert videos.describe(crowd.rows).present[:, 0].all()
     [after] = videos.search([request], 0)
