@@ -155,7 +155,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_media_run: Annotated[int, Meta(ge=1, le=1_000, description="the same for media, where each is a video")] = 16
     max_watch_run: Annotated[
         int, Meta(ge=1, le=10_000, description="the same for session, where each may cost a list")
-    ] = 100
+    ] = 250
     max_store_run: Annotated[
         int, Meta(ge=1, le=10_000, description="the same for store, where each run looks through all keys once")
     ] = 5_000
