@@ -123,6 +123,9 @@ bench-media: install  ## a thousand videos, one in twenty broken, through annota
 bench-store: install  ## rows a second into the attribute store, one shard against two; one line of JSON
 	$(BIN)/python -m tests.benchmarks.store_shards
 
+bench-merge: install  ## CPU time of a merge into 0, 1 and 2 million rows, by what it replaces; STORED= for other tables
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.store_merge $(if $(STORED),--stored $(STORED))
+
 eval-retrieval: install  ## recall, distinct videos and calibration of lists on a watch log; LOG= for another file
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.retrieval_eval --log $(or $(LOG),$(REAL)/kuairand_pure_watch_log.parquet)
 

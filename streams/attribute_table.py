@@ -13,7 +13,9 @@ from lancedb.table import Table
 
 from schemas.attributes import Catalogue
 from schemas.table import attribute_schema
+from streams.common_row import IS_VIDEO, REPLACES, add_common_row, with_common_row
 from streams.database import Database
+from streams.key_index import index_new_keys, keep_key_index
 from streams.shards import TABLE
 from streams.store_calls import StoreCalls
 from streams.table_schema import KEY, add_missing, check_fit, missing_columns, with_nulls
@@ -23,6 +25,7 @@ T = TypeVar("T")
 _KEEP_VERSIONS = timedelta(minutes=10)  # a reader on an older version fails until it refreshes
 _CLEAN_UP_SECONDS = 60.0  # a clean-up reads the manifest of every version kept: 0.15 ms each
 _ROWS_PER_FRAGMENT = 100_000  # bounds what one compaction rewrites
+_UNINDEXED = 5  # merges, whose rows every later one scans, 1 ms each
 
 
 class Rows(NamedTuple):
@@ -44,10 +47,9 @@ class Size(NamedTuple):
 class AttributeTable:
     """One row per video, removed ones included. Synchronous; use it from one thread.
 
-    There is one writer per table. Two may overlap while Kafka moves partitions, so `video_id` is Lance's unenforced
-    primary key and merges use no scalar index on it: with a BTREE, concurrent inserts of a new key duplicate it without
-    an error (lancedb#3377); without one, the second commit is retried. The price is a scan of the key column per merge,
-    which batches share: 0.15 s at a million videos.
+    There is one writer per table. Two may overlap while Kafka moves partitions, so every merge updates one common row,
+    which no reader is shown: of two merges at once the later one is tried again, whether it finds its rows by the index
+    that large tables have or, as `video_id` is Lance's unenforced primary key, without. See common_row.
     """
 
     def __init__(self, table: Table, name: str, database: Database, catalogue: Catalogue, dim: int) -> None:
@@ -56,6 +58,7 @@ class AttributeTable:
         self._calls = StoreCalls(database.uri, database.deadline_s)
         self._cleaned_up = float("-inf")
         self._schema = attribute_schema(catalogue, dim)
+        self._unindexed = 0
         self.written_version = 0  # by the last upsert
         self.name = name
         self.catalogue = catalogue
@@ -80,6 +83,7 @@ class AttributeTable:
             table = database.find(name) or database.create(name, wanted)
             check_fit(table.schema, wanted, f"table {name!r} at {database.uri}")
             add_missing(table, wanted)
+            add_common_row(table)
             return table
 
         return cls(database.calls.run("open", create), name, database, catalogue, dim)
@@ -110,6 +114,8 @@ class AttributeTable:
             StoreUnavailable: nothing was written, or it is unknown whether; try the same rows again.
 
         """
+        if rows.num_rows == 0:
+            return 0
         newest = _newest_per_video(rows)
 
         def merge() -> Any:
@@ -118,19 +124,19 @@ class AttributeTable:
                 add_missing(self._table, newest.schema)
                 stored = self._table.schema
             # A column left out would keep its value from the annotation that this one replaces.
-            complete = with_nulls(newest, stored)
+            complete = with_common_row(with_nulls(newest, stored))
             return (
                 self._table.merge_insert(KEY)
-                .when_matched_update_all(where="target.seq < source.seq")
+                .when_matched_update_all(where=REPLACES)
                 .when_not_matched_insert_all()
-                .use_index(False)
                 # LanceDB takes a null vector for a malformed one; "null" is the policy that stores it as it is.
                 .execute(complete, on_bad_vectors="null", timeout=timedelta(seconds=self._calls.deadline_s))
             )
 
         merged = self._calls.run("write", merge)
         self.written_version = merged.version
-        return merged.num_inserted_rows + merged.num_updated_rows
+        self._unindexed += 1
+        return merged.num_inserted_rows + merged.num_updated_rows - 1
 
     def ask(self, question: Callable[[Table], T]) -> T:
         """Return what `question` finds in the newest version of the table.
@@ -144,7 +150,8 @@ class AttributeTable:
     def compact(self) -> None:
         """Merge small fragments, refresh indexes and, at most once a minute, delete versions older than ten minutes.
 
-        Every upsert adds a fragment, and its latency grows with their number. Takes 0.05 to 1 s.
+        Every upsert adds a fragment, and its latency grows with their number. A table that has become large gets the
+        index of its keys. Takes 0.05 to 1 s.
 
         Raises:
             StoreUnavailable: it failed, or another process compacted first; the rows are unharmed.
@@ -154,6 +161,9 @@ class AttributeTable:
         def compact() -> None:
             dataset = self._table.to_lance()
             dataset.optimize.compact_files(target_rows_per_fragment=_ROWS_PER_FRAGMENT)
+            self._table.checkout_latest()
+            keep_key_index(self._table)
+            dataset.checkout_latest()
             dataset.optimize.optimize_indices()
             self._table.checkout_latest()
             if time.monotonic() - self._cleaned_up >= _CLEAN_UP_SECONDS:
@@ -161,6 +171,22 @@ class AttributeTable:
                 self._cleaned_up = time.monotonic()
 
         self._calls.run("compact", compact)
+        self._unindexed = 0
+
+    @property
+    def index_is_behind(self) -> bool:
+        """Whether enough was merged since the index was brought up to date to make merges slow."""
+        return self._unindexed >= _UNINDEXED
+
+    def index(self) -> None:
+        """Take new rows into the index of keys, if there is one: some 15 ms.
+
+        Raises:
+            StoreUnavailable: it failed, or another process did it first; the rows are unharmed.
+
+        """
+        self._calls.run("index", lambda: index_new_keys(self._table))
+        self._unindexed = 0
 
     def size(self) -> Size:
         """Return how large the newest version is.
@@ -170,7 +196,8 @@ class AttributeTable:
 
         """
         stats: Any = self._calls.run("read", self._table.stats)  # a dict, whatever its annotation says
-        return Size(stats["fragment_stats"]["num_fragments"], stats["num_rows"], stats["total_bytes"])
+        rows = max(0, stats["num_rows"] - 1)  # without the common row
+        return Size(stats["fragment_stats"]["num_fragments"], rows, stats["total_bytes"])
 
     def rows(self) -> Rows:
         """Count rows, distinct videos and removed videos.
@@ -221,7 +248,7 @@ class AttributeTable:
             present = [name for name in columns if name in dataset.schema.names]
             return dataset.to_table(columns=present, filter=pc.field(KEY) == video_id).to_pylist()
 
-        found = self._calls.run("read", rows)
+        found = self._calls.run("read", rows) if video_id else []
         return {**dict.fromkeys(columns), **found[0]} if found else None
 
     @contextmanager
@@ -241,7 +268,7 @@ class AttributeTable:
             self._calls.run("unmark", lambda: dataset.tags.delete(tag))
 
     def _batches(self, dataset: Any, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
-        batches = self._calls.run("read", lambda: iter(dataset.to_batches(columns=columns)))
+        batches = self._calls.run("read", lambda: iter(dataset.to_batches(columns=columns, filter=IS_VIDEO)))
         while (batch := self._calls.run("read", lambda: next(batches, None))) is not None:
             yield batch
 

@@ -11,7 +11,7 @@ from streams.attribute_table import AttributeTable
 from streams.database import Database
 from streams.table_schema import KEY
 
-_ROWS_PER_MERGE = 50_000  # each merge scans the keys that are there
+_ROWS_PER_MERGE = 50_000  # each merge scans the keys that have no index yet
 
 
 def reshard(

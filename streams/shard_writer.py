@@ -44,9 +44,11 @@ class ShardWriter:
         self._merges += 1
         if self._measuring is None:
             self._measuring = loop.call_at(self._measured_s + _MEASURE_S, self._measure_now, loop)
+        # Nobody waits for either but the next write, so this run's offsets are committed meanwhile.
         if self._merges % self._compact_every == 0:
-            # Nobody waits for it but the next write, so this run's offsets are committed meanwhile.
             self._compaction = loop.run_in_executor(self._thread, self._compact)
+        elif self._table.index_is_behind:
+            self._compaction = loop.run_in_executor(self._thread, self._table.index)
         return changed
 
     async def close(self) -> None:

@@ -22,7 +22,7 @@ class StoreStage(Stage[Annotation]):
     name = "store"
     freshness = metrics.UPLOAD_TO_SEARCHABLE
 
-    def __init__(self, store: AttributeStore, dead_letters: str, *, compact_every: int = 50) -> None:
+    def __init__(self, store: AttributeStore, dead_letters: str, *, compact_every: int = 20) -> None:
         """`compact_every` is in merges: each leaves one fragment more until the table is compacted."""
         super().__init__(dead_letters)
         self._store = store

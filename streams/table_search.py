@@ -14,6 +14,7 @@ from lancedb.table import Table
 
 from schemas.attributes import Catalogue
 from streams.attribute_store import AttributeStore
+from streams.common_row import IS_VIDEO
 from streams.retriever import Float32s
 from streams.shards import shard_of
 from streams.table_schema import KEY
@@ -138,7 +139,7 @@ class TableSearch:
         present = "status <> 'removed' AND vector IS NOT NULL"
         allowed = f"{servable(catalogue, None)} AND vector IS NOT NULL"
         young = f"{allowed} AND {not_before(oldest_ms)}"
-        left = [self._count(where) for where in ("true", present, allowed, young)]
+        left = [self._count(where) for where in (IS_VIDEO, present, allowed, young)]
         spoken = left[-1] if languages is None else self._count(f"{young} AND {speaks(languages)}")
         reasons = ("unavailable", "policy", "too_old", "language")
         return dict(zip(reasons, (before - after for before, after in pairwise([*left, spoken])), strict=True))

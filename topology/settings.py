@@ -157,7 +157,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, le=10_000, description="the same for session, where each may cost a list")
     ] = 250
     max_store_run: Annotated[
-        int, Meta(ge=1, le=10_000, description="the same for store, where each run looks through all keys once")
+        int, Meta(ge=1, le=10_000, description="the same for store, where each run is one merge")
     ] = 5_000
     commit_interval_s: Annotated[float, Meta(gt=0, description="between two commits of offsets")] = 1.0
     session_timeout_s: Annotated[float, Meta(ge=6, description="a worker silent for so long loses its partitions")] = (

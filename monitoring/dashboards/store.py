@@ -36,7 +36,7 @@ _SIZE = Row(
     "Size",
     [
         Panel(
-            "Fragments", "Every merge adds one; a compaction, each 50 merges, takes most away.", "short",
+            "Fragments", "Every merge adds one; a compaction, each 20 merges, takes most away.", "short",
             [Query("max by (table) (vibestream_store_fragments)", "{{table}}")], width=6,
         ),
         Panel(

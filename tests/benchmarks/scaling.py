@@ -2,8 +2,8 @@
 
 Workers and cores follow from CPU time per record at the day's peak. How many shards the store needs follows from a
 simulation: a shard takes up to a run of annotations at a time, and a merge costs a fixed time, a time per row, and a
-time per row that lies in the table already, because it looks through all keys. The smallest number of shards is taken
-with which an annotation waits for less than the target at the 99th percentile. One line of JSON, and a table.
+little per row that lies in the table already, for the index of its keys. The smallest number of shards is taken with
+which an annotation waits for less than the target at the 99th percentile. One line of JSON, and a table.
 """
 
 import argparse
@@ -28,10 +28,10 @@ class Costs:
 
     annotate_us: float = 50.0  # CPU of the annotate worker per upload, nano student
     broker_us: float = 8.0  # of the embedded broker per upload, annotations read once
-    merge_ms: float = 18.0  # of a merge into an empty table
+    merge_ms: float = 55.0  # of a merge, half of it in place of recent rows
     row_us: float = 38.0  # per annotation: fetch, decode, table, its part of a merge
-    scan_ms: float = 140.0  # per merge, for each million rows in the shard
-    compaction: float = 1.08  # on top of merges: one compaction in 50 of them
+    stored_ms: float = 2.5  # per merge, for each million rows in the shard
+    compaction: float = 1.2  # on top of merges: one compaction in 20 of them, the index brought up to date in 5
     watch_ms: float = 2.6  # CPU of a session worker per watch
     snapshot_gb: float = 0.4  # of a session worker's memory, per million videos
     table_gb: float = 0.6  # on disk, per million rows
@@ -51,7 +51,7 @@ def shard_latency(costs: Costs, rate: float, rows_m: float, rng: np.random.Gener
     while taken < len(arrivals):
         now = max(free, float(arrivals[taken]))
         end = min(taken + _RUN, int(np.searchsorted(arrivals, now, "right")))
-        own = (costs.merge_ms + costs.scan_ms * rows_m) * costs.compaction / 1e3
+        own = (costs.merge_ms + costs.stored_ms * rows_m) * costs.compaction / 1e3
         free = now + own + costs.row_us * (end - taken) / 1e6
         busy += free - now
         waits.append(free - arrivals[taken:end])

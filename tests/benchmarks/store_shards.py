@@ -27,7 +27,7 @@ from streams.database import Database
 from streams.shards import shard_of
 
 RUN = 1_000
-COMPACT_EVERY = 50
+COMPACT_EVERY = 20
 _AT = 1_800_000_000_000
 _CATALOGUE, _DIM = load_catalogue(), load_manifest(default_bundle()).dim
 _SCORES = {attribute: AttributeScore(0.5, "accept", True, "student") for attribute in _CATALOGUE.ids}

@@ -33,7 +33,7 @@ def test_a_reader_on_an_older_version_survives_a_compaction(table, tmp_path):
     table.compact()
     upsert(table, annotation("later"))
 
-    assert stale.to_arrow().num_rows == 10
+    assert sum(video_id != "" for video_id in stale.to_arrow()["video_id"].to_pylist()) == 10
 
 
 @pytest.mark.parametrize("indexed", [False, True])

@@ -79,7 +79,8 @@ def test_commands_back_up_restore_and_check(local: Settings, tmp_path: Path) -> 
 def test_check_exits_1_on_a_damaged_table_and_2_where_there_is_none(local: Settings) -> None:
     assert command(local, "check").returncode == 2
     fill(local, 4)
-    next(Path(local.store_uri, "attributes.lance", "data").iterdir()).unlink()
+    for file in Path(local.store_uri, "attributes.lance", "data").iterdir():
+        file.unlink()
     done = command(local, "check")
     assert done.returncode == 1
     assert "gone or cut short" in json.loads(done.stdout)["damage"]

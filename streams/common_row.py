@@ -1,0 +1,36 @@
+"""The row that every merge into a table updates, so that of two at once the later one fails and is tried again.
+
+Lance finds the rows of a merge by a B-tree on their key, but then does not notice that another merge has inserted the
+same keys meanwhile, and both are stored (lancedb#3377). That both updated a row it does notice, and starts the later
+one again on what the earlier one left. It works only where all writers do it, and readers leave the row out.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+from lancedb.table import Table
+
+from streams.table_schema import KEY
+
+IS_VIDEO = f"{KEY} <> ''"
+"""The condition that leaves the common row out. No video has an empty id."""
+REPLACES = f"target.seq < source.seq OR target.{KEY} = ''"
+"""When a row of a merge replaces the one that is there: the common row always does, whatever clock wrote it."""
+_COMMON: dict[str, Any] = {KEY: "", "seq": 0, "status": "removed", "received_at_ms": 0, "stored_at_ms": 0}
+"""Removed and without a vector, so a reader that does not know of it serves no such video."""
+
+
+def with_common_row(rows: pa.Table) -> pa.Table:
+    """Append the common row to rows of any columns that a table of attributes has."""
+    return pa.concat_tables([rows, pa.Table.from_pylist([_COMMON], rows.schema)])
+
+
+def add_common_row(table: Table) -> None:
+    """Add the common row if it is not there; openers may race.
+
+    Without the index Lance does notice that another opener has inserted it.
+    """
+    if table.count_rows(f"{KEY} = ''") == 0:
+        row = with_common_row(table.schema.empty_table())
+        merge = table.merge_insert(KEY).when_not_matched_insert_all().use_index(False)
+        merge.execute(row, on_bad_vectors="null")
