@@ -8,10 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from topology.broker import free_port
 from topology.settings import Settings, environment, with_changes
 
-_NOBODY = f"kafka://127.0.0.1:{free_port()}"
+_NOBODY = "kafka://127.0.0.1:1"  # a port below 1024 that nothing here listens on
 _GEMINI = {"llm": "gemini", "gemini_api_key": "key"}
 
 
