@@ -67,6 +67,13 @@ check: install  ## lint, types, containers, documents and their links, known vul
 	.ci/asyncapi
 	$(BIN)/python .ci/dependency_audit.py
 
+BUILDAH := /usr/bin/buildah /usr/bin/mmdebstrap
+$(BUILDAH):
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends buildah mmdebstrap >/dev/null
+
+image-check: $(BUILDAH)  ## build the image with buildah on a base of Debian's packages, and start it; as root, on Debian
+	.ci/image
+
 # Those of Gemini 2.5 Pro against people on other attributes (arXiv 2510.06657); what certificates say holds as far as
 # they hold for your LLM. Given its own answers, `distil --answers` takes no such number on trust.
 student: install  ## distil the default student again from the GoEmotions files in REAL
