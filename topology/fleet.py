@@ -11,6 +11,7 @@ from pathlib import Path
 from monitoring.scrape import Sample, scrape, total
 from schemas.errors import VibestreamError
 from topology.broker import free_port
+from topology.interruption import uninterrupted
 from topology.settings import Role, Settings, environment, with_changes
 
 _START_S = 60.0
@@ -56,7 +57,7 @@ class Fleet:
             last.process.kill()
             last.process.wait()
         port, log = free_port(), self._logs / f"{role}.log"
-        with log.open("ab") as out:
+        with uninterrupted(), log.open("ab") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", "topology.cli", "worker", role],
                 env=environment(with_changes(self._settings, metrics_port=port, http_host="127.0.0.1", http_token="")),
@@ -64,7 +65,7 @@ class Fleet:
                 stdout=out,
                 stderr=out,
             )
-        self._workers[role] = _Worker(process, port, log)
+            self._workers[role] = _Worker(process, port, log)
 
     def check(self) -> None:
         """Raise VibestreamError if a worker has ended."""

@@ -6,8 +6,11 @@ from collections import defaultdict
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from tempfile import mkdtemp
+from threading import Event
 
 import msgspec
 from rich.console import Console
@@ -29,6 +32,7 @@ from topology.demo.scenario import Scenario
 from topology.demo.show import show_annotations, show_session
 from topology.demo.summary import CandidateSummary, Summary, summarize
 from topology.fleet import Fleet
+from topology.interruption import interrupt_by_sigterm, uninterrupted
 from topology.kafka import read_topic
 from topology.producer import ConfirmedProducer
 from topology.replay import send
@@ -45,14 +49,18 @@ def run_demo(scenario: Scenario, settings: Settings, json_file: Path | None, *, 
 
     Without a configured broker, the embedded one runs for as long as the demo. On a configured cluster the topics get a
     prefix of their own, and stay. With `stay` everything runs on, to be scraped and looked at, until it is interrupted.
+    SIGTERM interrupts as SIGINT does: workers and broker end with it.
     """
+    interrupt_by_sigterm()
     out = Console()
     out.print(scenario.note)
     with _workspace() as folder, ExitStack() as stack:
         own_broker = settings.broker == Settings().broker
+        with uninterrupted():
+            broker = stack.enter_context(embedded_broker()) if own_broker else settings.broker
         settings = with_changes(
             settings,
-            broker=stack.enter_context(embedded_broker()) if own_broker else settings.broker,
+            broker=broker,
             topic_prefix=settings.topic_prefix if own_broker else f"{settings.topic_prefix}demo-{now_ms()}.",
             store_uri=str(folder / "lancedb"),
             **scenario.changes,
@@ -77,6 +85,9 @@ def _workspace() -> Generator[Path]:
     folder = Path(mkdtemp(prefix="vibestream-demo-"))
     try:
         yield folder
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     except Exception:
         console.print(f"the workers' logs are in {folder}")
         raise
@@ -85,7 +96,7 @@ def _workspace() -> Generator[Path]:
 
 def _stay(settings: Settings, fleet: Fleet, out: Console) -> None:
     targets = ", ".join(f'"{address}"' for address in fleet.addresses.values())
-    out.print("Everything runs on until Ctrl-C. For Prometheus:\n", markup=False)
+    out.print("Everything runs on until Ctrl-C or SIGTERM. For Prometheus:\n", markup=False)
     out.print(
         f"scrape_configs: [{{job_name: vibestream, static_configs: [{{targets: [{targets}]}}]}}]",
         soft_wrap=True,
@@ -103,7 +114,7 @@ def _stay(settings: Settings, fleet: Fleet, out: Console) -> None:
 def _play(scenario: Scenario, settings: Settings, fleet: Fleet) -> None:
     uploads = [Message(settings.topic(VIDEO_UPLOADS), u.video_id.encode(), encode(u)) for u in scenario.uploads]
     watches = [Message(settings.topic(WATCH_EVENTS), w.user_id.encode(), encode(w)) for w in scenario.watches]
-    producer, flow = ConfirmedProducer(settings), Flow(settings)
+    producer, flow, over = ConfirmedProducer(settings), Flow(settings), Event()
     with progress() as bars, ThreadPoolExecutor(1) as sender:
         tasks = {
             name: bars.add_task(name, total=count)
@@ -118,8 +129,12 @@ def _play(scenario: Scenario, settings: Settings, fleet: Fleet) -> None:
         }
 
         def send_all() -> None:
-            send(producer, uploads, scenario.upload_rate, lambda n: bars.advance(tasks["uploads sent"], n))
-            send(producer, watches, scenario.watch_rate, lambda n: bars.advance(tasks["watches sent"], n))
+            for name, messages, rate in (
+                ("uploads sent", uploads, scenario.upload_rate),
+                ("watches sent", watches, scenario.watch_rate),
+            ):
+                until_over = takewhile(lambda _: not over.is_set(), messages)
+                send(producer, until_over, rate, partial(bars.advance, tasks[name]))
 
         def show(now: FlowProgress) -> None:
             counts: dict[TaskID, tuple[int, int | None]] = {
@@ -138,7 +153,10 @@ def _play(scenario: Scenario, settings: Settings, fleet: Fleet) -> None:
             if sending.done():
                 sending.result()
 
-        flow.wait(len(uploads), len(watches), show, check)
+        try:
+            flow.wait(len(uploads), len(watches), show, check)
+        finally:
+            over.set()  # a demo that is interrupted does not wait for the rest to be sent
         sending.result()
     flow.close()
     producer.close()
