@@ -9,7 +9,7 @@ from jinja2 import Environment
 
 from models.bundle import BundleAttribute, load_manifest
 from models.registry import Registry
-from schemas.annotation import AttributeScore, StudentVersion
+from schemas.annotation import AttributeScore, MediaStatus, StudentVersion
 from schemas.attributes import Catalogue, load_catalogue
 from schemas.errors import BundleError
 from streams.attribute_store import AttributeStore
@@ -22,6 +22,16 @@ _WHY = {
     "accept": "the student is sure that it is",
     "reject": "the student is sure that it is not",
     "uncertain": "between the two bounds: a question for the LLM",
+}
+_MEDIA: dict[MediaStatus, str] = {
+    "pending": "judged by its text so far; another annotation follows",
+    "used": "scores rest on it, too",
+    "off": "nobody looks at videos here",
+    "unused": "the student only reads",
+    "refused": "not on the list of what may be fetched",
+    "unavailable": "missing or forbidden, or its host is away or slow",
+    "too_large": "over a limit of bytes, pixels, seconds or memory",
+    "unreadable": "no pictures that can be decoded, or not in time",
 }
 
 
@@ -63,6 +73,7 @@ class VideoPages:
             row=row,
             scores=_ordered(scores, bands, self._catalogue),
             reasons=_WHY,
+            media_says=_MEDIA,
         )
         return web.Response(text=text, content_type="text/html")
 
