@@ -62,7 +62,7 @@ BROKEN = {
         Inserted("streams/attribute_table.py", "_newest_per_video", "return rows"), ("store", "duplicates")
     ),
     "the last annotation to come wins": Broken(
-        Replaced("streams/attribute_table.py", 'where="target.seq < source.seq"', ""), ("store", "stale")
+        Replaced("streams/common_row.py", "target.seq < source.seq OR ", "true OR "), ("store", "stale")
     ),
 }
 BUILDS = {"sound": None, **{name: broken.change for name, broken in BROKEN.items()}}
