@@ -83,6 +83,7 @@ def audited(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
+    tmp_path_factory.getbasetemp()  # is made by the first who asks, and threads at once would race
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         yield {name: pool.submit(run, number, name) for number, name in enumerate(BUILDS)}
 

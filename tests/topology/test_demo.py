@@ -17,13 +17,16 @@ from tests.fakes.gemini_server import GeminiServer
 from tests.processes import wait_until
 from topology.settings import ROLES, Settings, environment
 
+# What runs in the background of a shell ignores Ctrl-C, and so would the demo.
+_INTERRUPTIBLE = ("env", "--default-signal=INT")
+
 
 @contextmanager
 def demo(gemini: GeminiServer, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A demo whose process group, broker and workers with it, is nobody else's and does not outlive the block."""
     settings = Settings(llm="gemini", gemini_api_key="key", gemini_base_url=gemini.url)
     process = subprocess.Popen(
-        [sys.executable, "-m", "topology.cli", "demo", *options],
+        [*_INTERRUPTIBLE, sys.executable, "-m", "topology.cli", "demo", *options],
         env=environment(settings), stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
