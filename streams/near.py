@@ -16,6 +16,7 @@ import numpy as np
 
 from streams.compiled import compiled, inlined
 from streams.heaps import keep_best, order
+from streams.recent import keep
 from streams.retriever import Float32s, Int32s, no_rows
 from streams.scan import ANY, CERTIFIED, INEXACT, Rows, bounds_of, cosine, cosines, fetch, holds
 from streams.search import AMONG, NEWEST, Hits, LaneOf, Query, first_of, scanned
@@ -67,12 +68,16 @@ class Changes:
 class Near:
     """Rows near the users who were served last. Use it from one thread."""
 
-    def __init__(self, changes: Changes, users: int = 4_096) -> None:
+    def __init__(self, users: int = 4_096) -> None:
         """Remember so many users, at about 16 KB each."""
-        self._changes = changes
+        self._changes = Changes()
         self._most = users
         self._users: OrderedDict[object, dict[int, _Kept]] = OrderedDict()
         self._lowest: dict[int, deque[float]] = {}  # of the last users, by lane
+
+    def changed(self, rows: Int32s) -> None:
+        """Note that rows were written."""
+        self._changes.note(rows)
 
     def search(
         self, rows: Rows, timeline: Int32s, present_counts: Sequence[int], queries: Sequence[Query], oldest_ms: int
@@ -124,10 +129,7 @@ class Near:
             lowest = float(scores[-1]) if len(rows) == k else -np.inf
             kept = _Kept(wide[i].vector, self._changes.count, oldest_ms, rows.copy(), scores.copy(), lowest)
             self._lowest.setdefault(attribute, deque(maxlen=_LAST)).append(lowest)
-            self._users.setdefault(wide[i].user, {})[attribute] = kept
-            self._users.move_to_end(wide[i].user)
-        while len(self._users) > self._most:
-            self._users.popitem(last=False)
+            keep(self._users, wide[i].user, self._users.get(wide[i].user, {}) | {attribute: kept}, self._most)
 
     def _look(
         self, rows: Rows, queries: Sequence[Query], lanes: Iterable[LaneOf], oldest_ms: int
@@ -136,6 +138,8 @@ class Near:
         hits: dict[LaneOf, Hits] = {}
         for i, own in groupby(lanes, lambda lane: lane[0]):
             known = self._users.get(queries[i].user, {})
+            if known:
+                self._users.move_to_end(queries[i].user)
             usable = [
                 (at, kept)
                 for _, at in own
@@ -149,8 +153,6 @@ class Near:
         changed = self._changes.since(min((kept.changes for _, kept in lanes), default=0))
         if not lanes or changed is None:
             return
-        vectors = {id(kept.vector): kept.vector for _, kept in lanes}
-        moved = {at: float(np.linalg.norm(query.vector - vector)) + INEXACT for at, vector in vectors.items()}
         wanted = [query.lanes[at] for at, _ in lanes]
         room = bounds_of([k for _, k in wanted])
         scores, found = np.zeros(int(room[-1]), np.float32), np.zeros(int(room[-1]), np.int32)
@@ -160,7 +162,8 @@ class Near:
             scores=np.concatenate([kept.scores for _, kept in lanes]),
             bounds=bounds_of([len(kept.rows) for _, kept in lanes]),
             lowest=np.array([kept.lowest for _, kept in lanes], np.float32),
-            moved=np.array([moved[id(kept.vector)] for _, kept in lanes], np.float32),
+            moved=np.linalg.norm(query.vector - np.stack([kept.vector for _, kept in lanes]), axis=1)
+            + np.float32(INEXACT),
             attributes=np.array([attribute for attribute, _ in wanted], np.int64),
             changed=changed,
         )

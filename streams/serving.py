@@ -14,6 +14,7 @@ from schemas.errors import InvalidRecord
 from schemas.requests import CandidatesRequest
 from schemas.user_state import Affinity, UserState, watched_ids
 from streams.policy import RetrievalSettings
+from streams.recent import keep
 
 _ASKED = 1_000.0  # watches, all satisfied: next to them the equal shares of the prior are nothing
 
@@ -38,10 +39,7 @@ class LatestLists:
     def put(self, session_id: str, value: bytes, partition: int) -> None:
         """Keep the list of a session whose events lie in `partition`."""
         with self._lock:
-            self._made[session_id] = _Made(partition, value)
-            self._made.move_to_end(session_id)
-            if len(self._made) > self._sessions:
-                self._made.popitem(last=False)
+            keep(self._made, session_id, _Made(partition, value), self._sessions)
 
     def get(self, session_id: str) -> bytes | None:
         """Return the last list of a session, None if it was forgotten or never made here."""

@@ -17,7 +17,7 @@ from streams.described import described
 from streams.embeddings import Embeddings
 from streams.memory import give_back
 from streams.names import Int32s, Names, grown, pack, pack_column
-from streams.near import Changes, Near
+from streams.near import Near
 from streams.retriever import Described, Float32s, Found, Lane, Request, distinct, found_in
 from streams.scan import ANY, CERTIFIED, DECIDED, PRESENT, Rows, log_table, write_bits
 from streams.search import AMONG, NEWEST, Query
@@ -73,8 +73,7 @@ class Snapshot:
         self._reason_counts = np.zeros(len(REASONS), np.int64)
         self._eligible = np.empty(0, np.uint64)
         self._eligible_by_language = np.zeros(1, np.int64)
-        self._changes = Changes()
-        self._near = Near(self._changes)
+        self._near = Near()
         _compile(self._embeddings.high.shape[1], catalogue)
         self._observe()
 
@@ -280,7 +279,7 @@ class Snapshot:
         self._reasons[rows] = self._reason(rows)
         self._count(rows, 1)
         write_bits(self._eligible, rows, self._reasons[rows] == 0)
-        self._changes.note(rows)
+        self._near.changed(rows)
 
     def _newer(self, rows: Int32s, seqs: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
         """Return where each row's highest seq stands, first of equals, if it is above that of the row."""
@@ -384,7 +383,7 @@ def _compile(padded: int, catalogue: Catalogue) -> None:
     lanes.append(Lane(1, among=scratch.rows(["video"])))
     vector = np.ones(padded, np.float32)
     for oldest_ms in (0, 3):
-        scratch.search([Request(vector, lanes, scratch.rows(["video"]), ("en",))], oldest_ms)
+        scratch.search([Request(vector, lanes, scratch.rows(["video"]), ("en",), user="user")], oldest_ms)
     scratch.views(["video"])
     scratch.video_ids([0])
     scratch.describe(scratch.uploaded_since(0))

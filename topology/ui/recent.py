@@ -13,6 +13,7 @@ from schemas.errors import InvalidRecord
 from schemas.events import VideoUpload
 from schemas.user_state import UserState, decode_state
 from schemas.wire import Decoder
+from streams.recent import keep
 from streams.record import Record
 from topology.topics import (
     ANNOTATIONS,
@@ -132,7 +133,7 @@ class Recent:
         return None if value is None else decode_state(value)
 
     def _add_upload(self, _: Record, value: bytes) -> None:
-        _keep(self._uploads, self._decode_upload(value).video_id, value, VIDEOS)
+        keep(self._uploads, self._decode_upload(value).video_id, value, VIDEOS)
 
     def _add_annotation(self, record: Record, value: bytes) -> None:
         annotation = self._decode_annotation(value)
@@ -141,27 +142,20 @@ class Recent:
             self.annotated.add(record.timestamp_ms, record.timestamp_ms - annotation.received_at_ms)
         self.statuses[annotation.status if annotation.status != "final" else f"final by {annotation.source}"] += 1
         kept = sorted((*history, annotation), key=lambda one: one.seq)[-_HISTORY:]
-        _keep(self._annotations, annotation.video_id, tuple(kept), VIDEOS)
+        keep(self._annotations, annotation.video_id, tuple(kept), VIDEOS)
 
     def _add_watch(self, record: Record, value: bytes) -> None:
-        _keep(self._watched, self._decode_watch(value).event_id, record.timestamp_ms, _WATCHES)
+        keep(self._watched, self._decode_watch(value).event_id, record.timestamp_ms, _WATCHES)
 
     def _add_list(self, record: Record, value: bytes) -> None:
         made = self._decode_list(value)
         watched = self._watched.get(made.event_id)
         if watched is not None:
             self.listed.add(record.timestamp_ms, record.timestamp_ms - watched)
-        _keep(self._lists, made.session_id, value, SESSIONS)
+        keep(self._lists, made.session_id, value, SESSIONS)
 
     def _add_state(self, _: Record, value: bytes) -> None:
-        _keep(self._states, decode_state(value).user_id, value, USERS)
-
-
-def _keep(kept: OrderedDict[str, _Value], key: str, value: _Value, most: int) -> None:
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > most:
-        kept.popitem(last=False)
+        keep(self._states, decode_state(value).user_id, value, USERS)
 
 
 def _text(upload: VideoUpload) -> str:
