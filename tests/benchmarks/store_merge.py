@@ -20,20 +20,15 @@ from tempfile import TemporaryDirectory
 import lancedb
 import numpy as np
 
-from models.bundle import default_bundle, load_manifest
-from schemas.annotation import Annotation, AttributeScore, StudentVersion
-from schemas.attributes import load_catalogue
+from schemas.annotation import Annotation
 from schemas.table import to_table
 from streams.attribute_table import AttributeTable
 from streams.database import Database
 from streams.shard_writer import ShardWriter
+from tests.benchmarks.stored import AT_MS, CATALOGUE, DIM, annotation
 
 COMPACT_EVERY = 20
 RECENT = 20_000
-_AT = 1_800_000_000_000
-_CATALOGUE, _DIM = load_catalogue(), load_manifest(default_bundle()).dim
-_SCORES = {attribute: AttributeScore(0.5, "accept", True, "student") for attribute in _CATALOGUE.ids}
-_EMBEDDING = np.full(_DIM, _DIM**-0.5, "<f2").tobytes()
 
 
 @dataclass(frozen=True)
@@ -68,10 +63,10 @@ def main() -> None:
 async def measure(stored: int, runs: int) -> None:
     """Fill a table with `stored` videos and print what the kinds of runs cost, one after the other."""
     with TemporaryDirectory(prefix="store-merge-") as folder:
-        table = AttributeTable.open(Database(folder), _CATALOGUE, _DIM)
+        table = AttributeTable.open(Database(folder), CATALOGUE, DIM)
         raw = lancedb.connect(folder).open_table(table.name)
         for start in range(0, stored, 100_000):
-            raw.add(to_table(_annotations(range(start, min(stored, start + 100_000)), 0), _CATALOGUE, _DIM, _AT))
+            raw.add(to_table(_annotations(range(start, min(stored, start + 100_000)), 0), CATALOGUE, DIM, AT_MS))
         table.compact()
         videos, rng = stored, np.random.default_rng(0)
         for number, kind in enumerate(KINDS):
@@ -116,19 +111,7 @@ def _cpu_ms() -> float:
 
 
 def _annotations(numbers: Sequence[int], later: int) -> list[Annotation]:
-    return [
-        Annotation(
-            schema_version=1,
-            video_id=blake2b(str(number).encode(), digest_size=9).hexdigest(),
-            status="final",
-            received_at_ms=_AT + later,
-            annotated_at_ms=_AT + later,
-            attributes=_SCORES,
-            embedding=_EMBEDDING,
-            student=StudentVersion("nano", 1),
-        )
-        for number in numbers
-    ]
+    return [annotation(blake2b(str(number).encode(), digest_size=9).hexdigest(), AT_MS + later) for number in numbers]
 
 
 if __name__ == "__main__":

@@ -18,20 +18,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from models.bundle import default_bundle, load_manifest
-from schemas.annotation import Annotation, AttributeScore, StudentVersion
-from schemas.attributes import load_catalogue
 from schemas.table import to_table
 from streams.attribute_store import AttributeStore
 from streams.database import Database
 from streams.shards import shard_of
+from tests.benchmarks.stored import AT_MS, CATALOGUE, DIM, annotation
 
 RUN = 1_000
 COMPACT_EVERY = 20
-_AT = 1_800_000_000_000
-_CATALOGUE, _DIM = load_catalogue(), load_manifest(default_bundle()).dim
-_SCORES = {attribute: AttributeScore(0.5, "accept", True, "student") for attribute in _CATALOGUE.ids}
-_EMBEDDING = np.full(_DIM, _DIM**-0.5, "<f2").tobytes()
 _barrier: Barrier
 
 
@@ -64,7 +58,7 @@ def measure(shards: int, workers: int, stored: int, rows: int) -> tuple[float, f
         store = _open(folder, shards)
         for start in range(0, stored, 50_000):
             ids = [f"v{n}" for n in range(start, min(start + 50_000, stored))]
-            store.upsert(to_table([_annotation(i, _AT) for i in ids], store.catalogue, store.dim, _AT))
+            store.upsert(to_table([annotation(i, AT_MS) for i in ids], store.catalogue, store.dim, AT_MS))
         context = mp.get_context("spawn")
         barrier = context.Barrier(workers)
         with ProcessPoolExecutor(workers, context, _share, (barrier,)) as pool:
@@ -88,7 +82,7 @@ def _work(job: tuple[str, int, int, int, int, int]) -> tuple[float, float, float
     folder, shards, workers, own, stored, rows = job
     store = _open(folder, shards)
     runs = [
-        to_table([_annotation(i, _AT + 1) for i in ids], store.catalogue, store.dim, _AT)
+        to_table([annotation(i, AT_MS + 1) for i in ids], store.catalogue, store.dim, AT_MS)
         for ids in _runs(own, workers, stored, rows)
     ]
     _barrier.wait()
@@ -111,20 +105,7 @@ def _runs(own: int, workers: int, stored: int, rows: int) -> Iterator[list[str]]
 
 
 def _open(folder: str, shards: int) -> AttributeStore:
-    return AttributeStore.open(Database(folder), _CATALOGUE, _DIM, shards)
-
-
-def _annotation(video_id: str, at: int) -> Annotation:
-    return Annotation(
-        schema_version=1,
-        video_id=video_id,
-        status="final",
-        received_at_ms=at,
-        annotated_at_ms=at,
-        attributes=_SCORES,
-        embedding=_EMBEDDING,
-        student=StudentVersion("nano", 1),
-    )
+    return AttributeStore.open(Database(folder), CATALOGUE, DIM, shards)
 
 
 if __name__ == "__main__":

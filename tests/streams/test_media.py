@@ -49,6 +49,15 @@ def files(tmp_path: Path) -> Path:
     return folder
 
 
+async def running(bundle: Path, looker: Looker) -> AsyncIterator[MediaStage]:
+    stage = MediaStage(
+        Student.load(bundle, load_catalogue()), looker,
+        annotations="annotations", review_requests="review-requests", dead_letters="dead-letters",
+    )  # fmt: skip
+    yield stage
+    await stage.close()
+
+
 @pytest.fixture
 async def stage(made: tuple[Path, Path], files: Path) -> AsyncIterator[MediaStage]:
     encoder, bundle = made
@@ -58,12 +67,8 @@ async def stage(made: tuple[Path, Path], files: Path) -> AsyncIterator[MediaStag
         Plan(frames=4, size=32, resize=32),
         FrameEncoder.load(encoder),
     )
-    stage = MediaStage(
-        Student.load(bundle, load_catalogue()), looker,
-        annotations="annotations", review_requests="review-requests", dead_letters="dead-letters",
-    )  # fmt: skip
-    yield stage
-    await stage.close()
+    async for stage in running(bundle, looker):
+        yield stage
 
 
 async def reading(folder: Path, bundle: Path, encoder: Path | None) -> AsyncIterator[MediaStage]:
@@ -75,12 +80,8 @@ async def reading(folder: Path, bundle: Path, encoder: Path | None) -> AsyncIter
         FrameEncoder.load(encoder) if encoder else None,
         Extractors([OnScreenText.load(1), Speech("said aloud")], 60.0),
     )
-    stage = MediaStage(
-        Student.load(bundle, load_catalogue()), looker,
-        annotations="annotations", review_requests="review-requests", dead_letters="dead-letters",
-    )  # fmt: skip
-    yield stage
-    await stage.close()
+    async for stage in running(bundle, looker):
+        yield stage
 
 
 @pytest.fixture
