@@ -29,9 +29,9 @@ class Speech:
 
 
 class Smell(Speech):
-    kind = "smelt"  # type: ignore[assignment]
+    kind = "smelt"
 
 
 class Hasty(Speech):
-    def extract(self, decoded: Decoded) -> str:  # type: ignore[override]
+    def extract(self, decoded: Decoded) -> str:
         return "not async"

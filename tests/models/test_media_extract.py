@@ -77,7 +77,7 @@ async def test_text_is_read_wherever_it_stands_and_once_however_long_it_stays(
         (caption("wait for it", "grandma is the best", at=(20, 20)), 1),
         (GREY, 1),
     ]
-    path = video(tmp_path / "a.mp4", scenes, size=(640, 360))  # type: ignore[arg-type]
+    path = video(tmp_path / "a.mp4", scenes, size=(640, 360))
     look = await looked(path, reader)
     assert look.texts == {"on_screen": "grandma is the best\nwait for it"}
     assert (look.media.status, look.media.on_screen, look.media.reason) == ("used", True, None)
@@ -131,7 +131,7 @@ async def test_what_fails_costs_its_own_text_and_never_the_video(
     path = video(tmp_path / "a.mp4", [(caption("grandma"), 1)], size=(640, 360), tone_hz=300)
     before = outcomes("heard")[outcome]
     others = [reader] if seconds > 1 else []
-    look = await looked(path, Speech(says), *others, seconds=seconds)  # type: ignore[arg-type]
+    look = await looked(path, Speech(says), *others, seconds=seconds)
     assert look.texts == ({"on_screen": "grandma"} if others else {})
     assert (look.media.status, look.media.heard) == ("used", False)
     assert (look.media.reason or "").startswith(reason)

@@ -180,7 +180,7 @@ def test_one_file_from_the_shell_shows_frames_scores_bands_and_source(
 ) -> None:  # fmt: skip
     path = video(tmp_path / "red.mp4", [(RED, 2)])
     settings = with_changes(
-        Settings(), llm="gemini", gemini_api_key="key", gemini_base_url=gemini.url, llm_state=str(tmp_path / "llm"),  # type: ignore[attr-defined]
+        Settings(), llm="gemini", gemini_api_key="key", gemini_base_url=gemini.url, llm_state=str(tmp_path / "llm"),
         frame_encoder=str(made[0]), bundle=str(made[1]), media_decode_s=60.0,
     )  # fmt: skip
     for name, value in environment(settings).items():

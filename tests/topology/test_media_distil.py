@@ -31,7 +31,7 @@ def films(folder: Path) -> dict[str, list[Path]]:
         attribute: [
             video(
                 folder / f"{attribute}-{n}.mp4",
-                [(tuple(int(v) for v in np.clip(colour + rng.normal(0, 15, 3), 0, 255)), 1)],  # type: ignore[list-item]
+                [(tuple(int(v) for v in np.clip(colour + rng.normal(0, 15, 3), 0, 255)), 1)],
                 size=(64, 64),
             )
             for n in range(_FILMS)
