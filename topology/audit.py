@@ -49,7 +49,7 @@ class StoreCounts(msgspec.Struct, frozen=True):
 
 
 class Audit(msgspec.Struct, frozen=True):
-    """The counts, and examples of what does not add up or is pending."""
+    """The counts, and up to ten examples of each kind of what does not add up or is pending."""
 
     uploads: UploadCounts
     annotations: AnnotationCounts
@@ -86,7 +86,7 @@ def audit(settings: Settings, table: AttributeStore) -> Audit:
             annotation_records, statuses["final"], statuses["provisional"], statuses["removed"], len(pending)
         ),
         store,
-        tuple([*lost, *unstored, *(f"video {name!r} was not looked at yet" for name in pending)][:_EXAMPLES]),
+        tuple([*lost, *unstored, *(f"video {name!r} was not looked at yet" for name in pending[:_EXAMPLES])]),
     )
 
 

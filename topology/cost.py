@@ -24,11 +24,11 @@ from schemas.errors import InvalidRecord
 from schemas.events import VideoUpload
 from schemas.wire import Decoder
 from streams.uploads import TakeDown, UploadDecoder
+from topology.bundle import bundle_path
 from topology.kafka import read_topic
 from topology.llm import make_gemini, shared_llm
 from topology.media import make_presumed_clips
 from topology.replay import read_events
-from topology.roles import bundle_path
 from topology.settings import Settings, with_changes
 from topology.topics import VIDEO_UPLOADS
 

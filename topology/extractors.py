@@ -18,6 +18,11 @@ def extractor_names(settings: Settings) -> list[str]:
     return [name.strip() for name in settings.media_extractors.split(",") if name.strip()]
 
 
+def makes_text(settings: Settings) -> bool:
+    """Tell whether text is made of videos here."""
+    return bool(extractor_names(settings))
+
+
 def make_extractors(settings: Settings) -> Extractors:
     """Start the extractors: `ocr`, and those that `module:factory` makes.
 

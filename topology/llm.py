@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass, replace
 
-from models.clip import VideoTerms
 from models.gemini import ApiKey, Gemini, VertexAi
 from models.llm_annotator import LlmAnnotator, Pace, RateLimits
 from models.llm_budget import Budget
@@ -12,6 +11,7 @@ from models.llm_cost import price_of
 from models.llm_state import Limits, LlmMemory, LlmState
 from schemas.attributes import Catalogue
 from schemas.errors import ConfigurationError
+from topology.media import video_terms
 from topology.settings import Settings
 
 
@@ -33,16 +33,6 @@ def make_gemini(settings: Settings, catalogue: Catalogue, *, flex: bool = False)
         connections=settings.llm_concurrency,
         flex=flex,
         video=video_terms(settings),
-    )
-
-
-def video_terms(settings: Settings) -> VideoTerms:
-    """Return how Gemini sees videos."""
-    return VideoTerms(
-        settings.gemini_video_fps,
-        settings.gemini_video_resolution,
-        settings.gemini_video_s,
-        upload_s=settings.gemini_timeout_s,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 
+from models.clip import VideoTerms
 from models.media.clips import Clips, PresumedClips
 from models.media.decode import DecodeLimits, DecodePool, Plan
 from models.media.extract import Kind
@@ -16,8 +17,7 @@ from models.media.rules import MediaRules
 from models.student import Student
 from schemas.attributes import Catalogue
 from schemas.errors import BundleError, ConfigurationError
-from topology.extractors import extractor_names, make_extractors
-from topology.llm import video_terms
+from topology.extractors import make_extractors, makes_text
 from topology.settings import Settings
 
 _FRAMES = 8
@@ -62,6 +62,16 @@ def make_pool(settings: Settings) -> DecodePool:
         settings.media_memory_mb, settings.media_decode_s, settings.media_max_pixels, settings.media_max_s
     )
     return DecodePool(settings.media_decoders, limits)
+
+
+def video_terms(settings: Settings) -> VideoTerms:
+    """Return how Gemini sees videos."""
+    return VideoTerms(
+        settings.gemini_video_fps,
+        settings.gemini_video_resolution,
+        settings.gemini_video_s,
+        upload_s=settings.gemini_timeout_s,
+    )
 
 
 def make_clips(settings: Settings) -> Clips | None:
@@ -143,11 +153,6 @@ def plan(
         whole=PIXELS if reads else 0,
         speech_s=settings.media_speech_s if "heard" in kinds else 0.0,
     )
-
-
-def makes_text(settings: Settings) -> bool:
-    """Tell whether text is made of videos here."""
-    return bool(extractor_names(settings))
 
 
 def check_encoder(student: Student, encoder: FrameEncoder | None) -> None:

@@ -18,8 +18,10 @@ from schemas.attributes import load_catalogue
 from schemas.errors import ConfigurationError
 from schemas.events import UNKNOWN_CREATOR, VideoUpload
 from streams.media import used_by
-from topology.media import make_clips, make_looker, makes_text
-from topology.roles import bundle_path, make_annotator
+from topology.annotator import make_annotator
+from topology.bundle import bundle_path
+from topology.extractors import makes_text
+from topology.media import make_clips, make_looker
 from topology.settings import Settings, with_changes
 
 

@@ -19,10 +19,11 @@ from models.silver_sample import STRATA, clusters, draw, near_edges
 from models.student import Student
 from schemas.attributes import Catalogue, load_catalogue
 from schemas.errors import AnnotatorUnavailable, ConfigurationError
+from topology.annotator import make_annotator
 from topology.bulk import Bulk, bulk_price, make_bulk
+from topology.bundle import bundle_path
 from topology.console import progress
 from topology.llm import make_gemini
-from topology.roles import bundle_path, make_annotator
 from topology.settings import Settings, with_changes
 
 _BATCH = 1_000

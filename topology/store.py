@@ -11,8 +11,9 @@ from streams.shards import shards_of_table
 from streams.table_copy import copy_store
 from streams.table_damage import is_damage
 from streams.table_index import make_indexes
+from topology.attribute_store import database
+from topology.bundle import student_dim
 from topology.console import progress
-from topology.roles import database, student_dim
 from topology.settings import MAX_SHARDS, Settings, with_changes
 
 _INDEX_S = 3_600.0  # the vectors of a large table take their time

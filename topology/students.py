@@ -9,7 +9,8 @@ from models.student import Student
 from models.successor import check_space
 from schemas.attributes import load_catalogue
 from streams.attribute_store import AttributeStore
-from topology.roles import bundle_path, database
+from topology.attribute_store import database
+from topology.bundle import bundle_path
 from topology.settings import Settings, with_changes
 
 

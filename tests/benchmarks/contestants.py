@@ -32,8 +32,9 @@ from streams.annotated import annotated
 from streams.clock import now_ms
 from streams.record import Message, Record
 from streams.uploads import TakeDown
-from topology import roles
 from topology.kafka import client_config
+from topology.roles import annotate as annotate_role
+from topology.roles import build
 from topology.settings import Settings, read_settings
 from topology.topics import ANNOTATIONS, DEAD_LETTERS, REVIEW_REQUESTS, VIDEO_UPLOADS
 from topology.worker import run_worker
@@ -138,7 +139,13 @@ def plain(settings: Settings) -> None:
 
 def _loop(settings: Settings, work: Annotate) -> None:
     topic = settings.topic(VIDEO_UPLOADS)
-    group = {"group.id": settings.group("annotate"), "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+    group = {
+        "group.id": settings.group("annotate"),
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        # The embedded broker lets a new group wait for half of this.
+        "session.timeout.ms": int(settings.session_timeout_s * 1000),
+    }
     consumer = Consumer({**client_config(settings), **group})
     producer = Producer({**client_config(settings), **_PRODUCER})
     failed: list[object] = []
@@ -278,8 +285,8 @@ def slowed(settings: Settings) -> None:
                 pass
             return super().decode(record)
 
-    roles.AnnotateStage = Slowed
-    run_worker(settings, lambda: roles.build(settings, "annotate"))
+    annotate_role.AnnotateStage = Slowed
+    run_worker(settings, lambda: build(settings, "annotate"))
 
 
 CONTESTANTS: dict[str, Callable[[Settings], None]] = {

@@ -33,10 +33,11 @@ from streams.clock import now_ms
 from streams.shards import table_names
 from tests.benchmarks.states import full_state, views, write_states
 from tests.processes import Processes, wait_until
+from topology.attribute_store import open_table
 from topology.broker import embedded_broker, free_port
+from topology.bundle import student_dim
 from topology.kafka import Committed, client_config, make_consumer, partitions_of
 from topology.producer import ConfirmedProducer
-from topology.roles import open_table, student_dim
 from topology.settings import Settings, with_changes
 from topology.topics import SESSION_CANDIDATES, WATCH_EVENTS, ensure_topics
 

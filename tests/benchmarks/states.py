@@ -36,10 +36,10 @@ from streams.watch import SEEN_VIDEOS, apply
 from tests.kafka.cluster import kafka_cluster
 from tests.processes import Processes, wait_until
 from topology.broker import embedded_broker
+from topology.bundle import student_dim
 from topology.changelog import Changelog
 from topology.kafka import read_topic
 from topology.producer import ConfirmedProducer
-from topology.roles import student_dim
 from topology.settings import Settings, with_changes
 from topology.topics import SESSION_CANDIDATES, USER_STATES, WATCH_EVENTS, ensure_topics
 

@@ -3,7 +3,7 @@
 from tests.benchmarks.gate import judge
 from tests.benchmarks.uploads import sentences
 
-UPLOADS = 4_000
+UPLOADS = 20_000
 
 
 def test_the_gate_refuses_a_stage_that_was_made_slower():

@@ -4,7 +4,7 @@ from schemas.annotation import Annotation
 from schemas.attributes import load_catalogue
 from schemas.table import to_table
 from streams.attribute_store import AttributeStore
-from topology.roles import open_table
+from topology.attribute_store import open_table
 from topology.settings import Settings
 
 

@@ -18,10 +18,10 @@ from tests.faults.proxy import Proxy
 from tests.faults.verdict import dead_letters, kept_states, replayed_states, watches
 from tests.faults.workers import Workers
 from tests.processes import wait_until
+from topology.attribute_store import open_table
 from topology.audit import audit
 from topology.demo.flow import Flow
 from topology.producer import ConfirmedProducer
-from topology.roles import open_table
 from topology.settings import ROLES, Settings, with_changes
 from topology.topics import ensure_topics
 

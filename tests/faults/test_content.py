@@ -17,8 +17,8 @@ from streams.clock import now_ms
 from streams.record import Message
 from tests.faults.live import Live
 from tests.faults.load import Letters, Load, ids, upload_messages, videos
+from topology.attribute_store import open_table
 from topology.kafka import read_topic
-from topology.roles import open_table
 from topology.topics import ANNOTATIONS, REVIEW_REQUESTS, SESSION_CANDIDATES, VIDEO_UPLOADS, WATCH_EVENTS
 
 YEAR_MS = 365 * 86_400_000

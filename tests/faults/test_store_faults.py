@@ -18,7 +18,7 @@ from tests.faults.disk import Disk, disk
 from tests.faults.outcomes import OUTCOMES, Outcome
 from tests.faults.storing import ROLES, Storing, storing
 from tests.processes import wait_until
-from topology.roles import open_table
+from topology.attribute_store import open_table
 from topology.settings import Settings
 
 AWAY_S = 15

@@ -16,11 +16,11 @@ from streams.record import Record
 from streams.snapshot import Snapshot
 from streams.user_states import UserStates
 from streams.watch import apply
+from topology.attribute_store import open_table
 from topology.audit import Audit, audit
 from topology.changelog import Changelog
 from topology.kafka import read_topic
 from topology.producer import ConfirmedProducer
-from topology.roles import open_table
 from topology.settings import Settings
 from topology.topics import DEAD_LETTERS, USER_STATES, WATCH_EVENTS
 

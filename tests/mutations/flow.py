@@ -15,10 +15,11 @@ from streams.clock import now_ms
 from streams.delivery import Delivery
 from streams.record import Message, Record
 from streams.store import StoreStage
+from topology.attribute_store import open_table
+from topology.bundle import bundle_path
 from topology.cli import main
 from topology.kafka import read_topic
 from topology.producer import ConfirmedProducer
-from topology.roles import bundle_path, open_table
 from topology.settings import Settings, read_settings
 from topology.topics import ANNOTATIONS, DEAD_LETTERS, REVIEW_REQUESTS, VIDEO_UPLOADS, ensure_topics
 

@@ -24,6 +24,7 @@ from streams.record import Message, Record
 from streams.uploads import RECEIVED_HEADER
 from tests.processes import wait_until
 from tests.topology.test_cli import vibestream
+from topology.attribute_store import open_table
 from topology.audit import audit
 from topology.dead_letters import (
     ORIGIN_HEADER,
@@ -42,7 +43,6 @@ from topology.dead_letters import (
 from topology.fleet import Fleet
 from topology.kafka import Committed, make_consumer, partitions_of
 from topology.producer import ConfirmedProducer
-from topology.roles import open_table
 from topology.settings import Settings, environment
 from topology.topics import ANNOTATIONS, DEAD_LETTERS, VIDEO_UPLOADS
 

@@ -19,11 +19,12 @@ from streams.record import Message
 from tests.fakes.fused import colour_encoder, fused_bundle
 from tests.fakes.media import BLUE, GREEN, RED, caption, video
 from tests.processes import Processes, wait_until
+from topology.attribute_store import open_table
 from topology.audit import audit
 from topology.cli import main
 from topology.kafka import read_topic
 from topology.producer import ConfirmedProducer
-from topology.roles import build, open_table
+from topology.roles import build
 from topology.settings import Settings, environment, with_changes
 from topology.topics import ANNOTATIONS, REVIEW_REQUESTS, VIDEO_UPLOADS
 

@@ -7,7 +7,7 @@ import pytest
 from schemas.attributes import load_catalogue
 from schemas.errors import StoreUnavailable
 from tests.fakes.stored import fill
-from topology.roles import open_table
+from topology.attribute_store import open_table
 from topology.settings import Settings, with_changes
 from topology.store import backup, check, reshard, restore
 

@@ -15,6 +15,7 @@ from streams.attribute_table import AttributeTable
 from streams.clock import now_ms
 from streams.record import Message
 from tests.processes import wait_until
+from topology.attribute_store import open_table
 from topology.audit import audit
 from topology.demo.content import load_uploads
 from topology.demo.flow import Flow, Progress
@@ -22,7 +23,6 @@ from topology.demo.viewers import watch_events
 from topology.fleet import Fleet
 from topology.kafka import read_topic
 from topology.producer import ConfirmedProducer
-from topology.roles import open_table
 from topology.settings import ROLES, Settings
 from topology.topics import ANNOTATIONS, DEAD_LETTERS, SESSION_CANDIDATES, VIDEO_UPLOADS, WATCH_EVENTS
 

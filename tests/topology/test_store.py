@@ -10,7 +10,7 @@ from schemas.attributes import load_catalogue
 from schemas.errors import ConfigurationError
 from streams.shards import table_names
 from tests.fakes.stored import fill
-from topology.roles import open_table
+from topology.attribute_store import open_table
 from topology.settings import Settings, environment, read_settings, with_changes
 from topology.store import backup, check, reshard, restore
 

@@ -10,10 +10,10 @@ from streams.record import Message
 from streams.shards import shard_of
 from tests.faults.workers import Workers
 from tests.processes import wait_until
+from topology.attribute_store import open_table
 from topology.audit import audit
 from topology.kafka import Committed, read_topic
 from topology.producer import ConfirmedProducer
-from topology.roles import open_table
 from topology.settings import Settings, with_changes
 from topology.shards import check_divides, whole_shards
 from topology.topics import ANNOTATIONS

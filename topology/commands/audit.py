@@ -17,8 +17,8 @@ def _audit(options: argparse.Namespace, settings: Settings) -> int:
     import msgspec
 
     from schemas.attributes import load_catalogue
+    from topology.attribute_store import open_table
     from topology.audit import audit
-    from topology.roles import open_table
 
     result = audit(settings, open_table(settings, load_catalogue(settings.catalogue_path)))
     print(json.dumps({**msgspec.to_builtins(result), "ok": result.ok}, indent=2))

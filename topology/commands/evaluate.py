@@ -134,7 +134,7 @@ def _answers(system: str, task: "Task", settings: Settings) -> "Answers":
 async def _ask_llm(llm: str, task: "Task", settings: Settings) -> "Answers":
     from models.answering import ask_llm
     from schemas.attributes import load_catalogue
-    from topology.roles import make_annotator
+    from topology.annotator import make_annotator
     from topology.settings import with_changes
 
     annotator = make_annotator(with_changes(settings, llm=llm), load_catalogue(settings.catalogue_path))

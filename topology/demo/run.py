@@ -23,6 +23,7 @@ from schemas.events import VideoUpload, WatchEvent
 from schemas.wire import Decoder, encode
 from streams.clock import now_ms
 from streams.record import Message
+from topology.attribute_store import open_table
 from topology.audit import audit
 from topology.broker import embedded_broker
 from topology.console import console, progress
@@ -36,7 +37,6 @@ from topology.interruption import interrupt_by_sigterm, uninterrupted
 from topology.kafka import read_topic
 from topology.producer import ConfirmedProducer
 from topology.replay import send
-from topology.roles import open_table
 from topology.settings import ROLES, Settings, variable, with_changes
 from topology.topics import ANNOTATIONS, SESSION_CANDIDATES, VIDEO_UPLOADS, WATCH_EVENTS, ensure_topics
 

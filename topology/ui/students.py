@@ -10,7 +10,7 @@ from jinja2 import Environment
 from models.bundle import Manifest, load_manifest
 from models.registry import Registry
 from schemas.errors import BundleError
-from topology.roles import bundle_path
+from topology.bundle import bundle_path
 from topology.settings import Settings
 from topology.students import check_loads, check_promotion
 

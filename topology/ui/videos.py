@@ -13,7 +13,8 @@ from schemas.annotation import AttributeScore, MediaStatus, StudentVersion
 from schemas.attributes import Catalogue, load_catalogue
 from schemas.errors import BundleError
 from streams.attribute_store import AttributeStore
-from topology.roles import bundle_path, database, student_dim
+from topology.attribute_store import database
+from topology.bundle import bundle_path, student_dim
 from topology.settings import Settings
 from topology.ui.recent import Recent
 
