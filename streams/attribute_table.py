@@ -16,6 +16,7 @@ from schemas.table import attribute_schema
 from streams.common_row import IS_VIDEO, REPLACES, add_common_row, with_common_row
 from streams.database import Database
 from streams.key_index import index_new_keys, keep_key_index
+from streams.raced_creation import bring_back
 from streams.shards import TABLE
 from streams.store_calls import StoreCalls
 from streams.table_schema import KEY, add_missing, check_fit, missing_columns, with_nulls
@@ -80,10 +81,13 @@ class AttributeTable:
         wanted = attribute_schema(catalogue, dim)
 
         def create() -> Table:
-            table = database.find(name) or database.create(name, wanted)
+            found = database.find(name)
+            table = found or database.create(name, wanted)
             check_fit(table.schema, wanted, f"table {name!r} at {database.uri}")
             add_missing(table, wanted)
             add_common_row(table)
+            if found is None:
+                bring_back(table, timedelta(seconds=database.deadline_s))
             return table
 
         return cls(database.calls.run("open", create), name, database, catalogue, dim)

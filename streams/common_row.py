@@ -10,7 +10,10 @@ from typing import Any
 import pyarrow as pa
 from lancedb.table import Table
 
+from streams.store_calls import LANCE_ERRORS
 from streams.table_schema import KEY
+
+_ATTEMPTS = 5
 
 IS_VIDEO = f"{KEY} <> ''"
 """The condition that leaves the common row out. No video has an empty id."""
@@ -28,9 +31,15 @@ def with_common_row(rows: pa.Table) -> pa.Table:
 def add_common_row(table: Table) -> None:
     """Add the common row if it is not there; openers may race.
 
-    Without the index Lance does notice that another opener has inserted it.
+    Without the index Lance does notice that another opener has inserted it. That another has created the table anew is
+    an error, and the table as it is then is tried again.
     """
-    if table.count_rows(f"{KEY} = ''") == 0:
-        row = with_common_row(table.schema.empty_table())
+    for attempt in range(_ATTEMPTS):
+        if table.count_rows(f"{KEY} = ''") > 0:
+            return
         merge = table.merge_insert(KEY).when_not_matched_insert_all().use_index(False)
-        merge.execute(row, on_bad_vectors="null")
+        try:
+            merge.execute(with_common_row(table.schema.empty_table()), on_bad_vectors="null")
+        except LANCE_ERRORS:
+            if attempt == _ATTEMPTS - 1:
+                raise

@@ -121,11 +121,34 @@ def test_openers_that_race_add_one_common_row(tmp_path, exists):
 
         def open_and_write(name: str, path: Path = path, barrier: ThreadBarrier = barrier) -> int:
             barrier.wait(timeout=60)
-            return upsert(AttributeTable.open(Database(str(path)), CATALOGUE, DIM), annotation(name))
+            table = AttributeTable.open(Database(str(path)), CATALOGUE, DIM)
+            try:
+                return upsert(table, annotation(name))
+            except StoreUnavailable:  # another opener created the table meanwhile: a worker tries again
+                return upsert(table, annotation(name))
 
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(open_and_write, ["a", "b", "c", "d"])) == [1] * 4
-        assert raw(path).count_rows("video_id = ''") == 1
+        assert sorted(raw(path).to_arrow()["video_id"].to_pylist()) == sorted(["", *"abcd", *(["v0", "v1"] * exists)])
+
+
+def test_what_others_wrote_into_a_table_that_an_opener_overwrote_by_creating_it_comes_back(tmp_path):
+    class Late(Database):
+        """Creates the table after another opener has created, written and changed it, as Lance may let it happen."""
+
+        def create(self, name: str, schema: pa.Schema) -> Table:
+            other = AttributeTable.open(Database(self.uri), CATALOGUE, DIM)
+            upsert(other, annotation("v1", at=T0 + 1), annotation("v2"))
+            upsert(other, annotation("v2", at=T0 + 1))
+            return lancedb.connect(self.uri).create_table(name, schema=schema, mode="overwrite")
+
+    table = AttributeTable.open(Late(str(tmp_path)), CATALOGUE, DIM)
+
+    assert [(row["video_id"], row["seq"]) for row in contents(table)] == [
+        (one.video_id, one.seq) for one in (annotation("v1", at=T0 + 1), annotation("v2", at=T0 + 1))
+    ]
+    assert upsert(table, annotation("v1"), annotation("v3")) == 1
+    assert raw(tmp_path).count_rows("video_id = ''") == 1
 
 
 def test_nobody_who_reads_the_table_is_shown_the_common_row(table, tmp_path):
