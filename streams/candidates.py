@@ -210,6 +210,7 @@ class SessionStage(Stage[WatchEvent]):
         for (number, user_id), value in values.items():
             self._states.put(number, user_id, run.states[number, user_id].applied, value)
         self._learner.confirm(run.noted)
+        self._executor.submit(self._learner.learn)  # while the next run is fetched
         partitions = {user_id: number for number, user_id in run.states}
         for made, message in zip(run.lists, run.messages, strict=True):
             self.latest.put(made.session_id, message.value or b"", partitions[made.user_id])

@@ -41,6 +41,24 @@ def _add(neighbours: Any, counts: Any, video: int, other: int) -> None:
 
 
 @compiled
+def keep_neighbours(neighbours: Any, counts: Any, kept: Any, again: Any) -> None:
+    """Move the rows `kept`, in order, to the front, without the neighbours that have gone and without gaps.
+
+    `again` are the new numbers of videos by the old ones, both one higher; 0 for those that have gone.
+    """
+    places = neighbours.shape[1]
+    for to in range(len(kept)):
+        video, count = kept[to], 0
+        for at in range(places):
+            number = again[neighbours[video, at]]
+            if number:
+                # Never past what is read: rows only move to the front, and so do their neighbours.
+                neighbours[to, count], counts[to, count] = number, counts[video, at]
+                count += 1
+        neighbours[to, count:] = 0
+
+
+@compiled
 def add_lifts(neighbours: Any, counts: Any, watched: Any, watches: Any, chance: float, lifts: Any, touched: Any) -> Any:
     """Add to `lifts` what having watched `watched` says of their neighbours; return how many are in `touched`.
 
@@ -64,6 +82,25 @@ def add_lifts(neighbours: Any, counts: Any, watched: Any, watches: Any, chance: 
                 count += 1
             lifts[other] += ratios[at]
     return count
+
+
+@compiled
+def look_up(
+    found: Any, popularity: Any, lift: Any, numbers: Any, places: Any, rows: Any, popularities: Any, lifts: Any
+) -> None:
+    """Set `popularities` and `lifts` to those of `rows` that are `found`; `numbers` are the videos of rows.
+
+    `places` has room for every video, and is all 0 before and after.
+    """
+    for at in range(len(found)):
+        places[found[at]] = at + 1
+    for i in range(len(rows)):
+        video = numbers[rows[i]] - 1 if rows[i] < len(numbers) else -1
+        if video >= 0 and places[video]:
+            popularities[i] = popularity[places[video] - 1]
+            lifts[i] = lift[places[video] - 1]
+    for video in found:
+        places[video] = 0
 
 
 @compiled

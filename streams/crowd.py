@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.cowatch import add_lifts, add_pairs
+from streams.cowatch import add_lifts, add_pairs, keep_neighbours, look_up
 from streams.names import grown
 from streams.policy import CrowdSettings
-from streams.retriever import Bools, Float32s, Int32s, distinct, no_rows
+from streams.retriever import Bools, Float32s, Int32s, distinct
 
 _STEP_MS = 3_600_000  # the past fades by the hour
 _FADED = 0.05  # a neighbour of fewer co-watches is forgotten
@@ -33,20 +33,15 @@ class Watched(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """Rows in their order, and two parts of their quality, which is 0 for what nobody watched.
+    """What a crowd says to a user, until it learns more: of videos by the crowd's own numbers; see `Crowd.qualities`.
 
-    `popularity` is log(1 + 2 * satisfaction of late), `lift` the logarithm of how much more than others the users watch
-    a video who watched what this one did. `best` are rows of the highest quality first.
+    `best` are rows of the highest quality first.
     """
 
-    rows: Int32s
+    slots: Int32s
     popularity: Float32s
     lift: Float32s
     best: Int32s
-
-
-NOBODY = Ranking(no_rows(), np.empty(0, np.float32), np.empty(0, np.float32), no_rows())
-"""What a crowd says that watched nothing."""
 
 
 class Crowd:
@@ -61,13 +56,16 @@ class Crowd:
         self._at_ms = 0
         self._count = 0
         self._slots = np.zeros(0, np.int32)  # by row, one higher
-        self._rows = np.zeros(0, np.int32)
-        self._watches = np.zeros(0, np.float32)
-        self._satisfied = np.zeros(0, np.float32)
-        self._trend = np.zeros(0, np.float32)  # satisfaction that fades sooner
-        self._neighbours = np.zeros((0, settings.neighbours), np.int32)
-        self._co_watches = np.zeros((0, settings.neighbours), np.float32)
-        self._lifts = np.zeros(0, np.float32)
+        # By slot, with room for all at once: what is not written yet takes no memory, and nothing stops to grow.
+        most = settings.most_videos
+        self._rows = np.zeros(most, np.int32)
+        self._watches = np.zeros(most, np.float32)
+        self._satisfied = np.zeros(most, np.float32)
+        self._trend = np.zeros(most, np.float32)  # satisfaction that fades sooner
+        self._neighbours = np.zeros((most, settings.neighbours), np.int32)
+        self._co_watches = np.zeros((most, settings.neighbours), np.float32)
+        self._lifts = np.zeros(most, np.float32)  # all 0 between two calls, and so are
+        self._places = np.zeros(most, np.int32)
         self._total = 0.0
         self._by_attribute = np.zeros((2, 0))  # watches and satisfaction
         self._popular = np.zeros(0, np.int32)
@@ -103,14 +101,15 @@ class Crowd:
         for watch in watches:
             self._fade(watch.at_ms)
             before = watch.before[-self._settings.history :]
-            self._follow([watch.row])
-            slot = int(self._slots[watch.row]) - 1
+            slot = self._follow(watch.row)
             self._watches[slot] += 1.0
             self._satisfied[slot] += watch.satisfied
             self._trend[slot] += watch.satisfied
             self._total += 1.0
             self._by_attribute = grown(self._by_attribute, len(watch.attributes), axis=1)
-            self._by_attribute[:, : len(watch.attributes)] += np.outer((1.0, watch.satisfied), watch.attributes)
+            sums = self._by_attribute[:, : len(watch.attributes)]
+            sums[0] += watch.attributes
+            sums[1] += watch.satisfied * watch.attributes
             if watch.row not in watch.before:
                 add_pairs(self._neighbours, self._co_watches, slot, self._known(before))
 
@@ -141,9 +140,17 @@ class Crowd:
         quality = popularity + lift
         best = np.argpartition(-quality, most)[:most] if len(quality) > most else np.arange(len(quality))
         best = best[np.argsort(-quality[best], kind="stable")]
-        rows = self._rows[found]
-        order = np.argsort(rows)
-        return Ranking(rows[order], popularity[order], lift[order], rows[best])
+        return Ranking(found, popularity, lift, self._rows[found[best]])
+
+    def qualities(self, ranking: Ranking, rows: Int32s) -> tuple[Float32s, Float32s]:
+        """Return two parts of the quality of rows to the user of a ranking, 0 for those that are not in it.
+
+        They are popularity, log(1 + 2 * satisfaction of late), and lift, the logarithm of how much more than others the
+        users watch a video who watched what this one did.
+        """
+        popularity, lift = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.float32)
+        look_up(ranking.slots, ranking.popularity, ranking.lift, self._slots, self._places, rows, popularity, lift)
+        return popularity, lift
 
     def renumber(self, numbers: Int32s) -> None:
         """Take over new numbers of `rows`, by old number; none of them was forgotten."""
@@ -157,30 +164,27 @@ class Crowd:
         counts, one = few.astype(np.float32), np.zeros(1, np.int32)
         add_pairs(few, counts, 0, one + 1)
         add_lifts(few, counts, one, counts[0], 1.0, counts[1].copy(), np.zeros(self._settings.neighbours, np.int32))
+        keep_neighbours(few, counts, one, np.zeros(3, np.int32))
+        look_up(one, counts[0], counts[0], one, one.copy(), one, counts[0], counts[0])
 
     def _known(self, rows: Int32s) -> Int32s:
         slots = self._slots[rows[rows < len(self._slots)]] - 1
         return slots[slots >= 0]
 
-    def _follow(self, rows: Sequence[int]) -> None:
-        for row in rows:
-            self._slots = grown(self._slots, row + 1)
-            if self._slots[row]:
-                continue
-            if self._count == self._settings.most_videos:
-                self._evict()
-            self._rows = grown(self._rows, self._count + 1)
-            self._watches = grown(self._watches, self._count + 1)
-            self._satisfied = grown(self._satisfied, self._count + 1)
-            self._trend = grown(self._trend, self._count + 1)
-            self._neighbours = grown(self._neighbours, self._count + 1)
-            self._co_watches = grown(self._co_watches, self._count + 1)
-            self._lifts = grown(self._lifts, self._count + 1)
-            self._rows[self._count] = row
-            self._watches[self._count] = self._satisfied[self._count] = self._trend[self._count] = 0.0
-            self._neighbours[self._count] = 0
-            self._count += 1
-            self._slots[row] = self._count
+    def _follow(self, row: int) -> int:
+        """Return the slot of a row, which has one from now on."""
+        self._slots = grown(self._slots, row + 1)
+        if self._slots[row]:
+            return int(self._slots[row]) - 1
+        if self._count == self._settings.most_videos:
+            self._evict()
+        slot = self._count
+        self._rows[slot] = row
+        self._watches[slot] = self._satisfied[slot] = self._trend[slot] = 0.0
+        self._neighbours[slot] = 0
+        self._count += 1
+        self._slots[row] = self._count
+        return slot
 
     def _most_popular(self, most: int) -> Int32s:
         """Return slots; they are looked for again when a hundredth more was watched."""
@@ -204,27 +208,19 @@ class Crowd:
         self._total *= float(factor)
         self._by_attribute *= float(factor)
         self._neighbours[self._co_watches < _FADED] = 0
-        self._close_gaps()
+        all_of_them = np.arange(self._count, dtype=np.int32)
+        keep_neighbours(self._neighbours, self._co_watches, all_of_them, np.arange(self._count + 1, dtype=np.int32))
 
     def _evict(self) -> None:
         """Forget the half of the videos that was watched least."""
-        kept = np.sort(np.argsort(-self._watches[: self._count], kind="stable")[: self._count // 2])
+        kept = np.sort(np.argsort(-self._watches[: self._count], kind="stable")[: self._count // 2]).astype(np.int32)
         again = np.zeros(self._count + 1, np.int32)
         again[kept + 1] = np.arange(1, len(kept) + 1)
         self._slots[self._rows[: self._count]] = again[1:]
-        for name in ("_rows", "_watches", "_satisfied", "_trend", "_co_watches"):
+        for name in ("_rows", "_watches", "_satisfied", "_trend"):
             amounts: npt.NDArray[np.float32] = getattr(self, name)
             amounts[: len(kept)] = amounts[kept]
-        self._neighbours[: len(kept)] = again[self._neighbours[kept]]
+        keep_neighbours(self._neighbours, self._co_watches, kept, again)
         self._count = len(kept)
         self._total = float(self._watches[: self._count].sum())
         self._total_then = -1.0
-        self._close_gaps()
-
-    def _close_gaps(self) -> None:
-        neighbours, counts = self._neighbours[: self._count], self._co_watches[: self._count]
-        gaps = (neighbours[:, :-1] == 0) & (neighbours[:, 1:] != 0)
-        broken = np.flatnonzero(gaps.any(axis=1))
-        order = np.argsort(neighbours[broken] == 0, axis=1, kind="stable")
-        neighbours[broken] = np.take_along_axis(neighbours[broken], order, axis=1)
-        counts[broken] = np.take_along_axis(counts[broken], order, axis=1)

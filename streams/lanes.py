@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from schemas.candidates import Fallback, Lane
 from schemas.user_state import UserState
-from streams.crowd import NOBODY, Crowd, Ranking
+from streams.crowd import Crowd, Ranking
 from streams.policy import RetrievalSettings
 from streams.pools import Labels, Lanes, Parts, Pools, Rules, fill_parts, fill_pools, pools_for
 from streams.quotas import Prior, prior, quotas, shares
@@ -139,7 +139,10 @@ def offer(run: Run, plan: Plan, found: Found) -> Offered:
     known = retriever.describe(rows)
     parts = Parts(*(np.empty(len(rows), np.float32) for _ in Parts._fields))
     vector = np.empty(0, np.float32) if plan.request.vector is None else plan.request.vector
-    fill_parts(rows, known.vectors, vector, plan.ranking or NOBODY, np.float32(settings.quality_weight), parts)
+    popularity = lift = np.zeros(len(rows), np.float32)
+    if crowd is not None and plan.ranking is not None:
+        popularity, lift = crowd.qualities(plan.ranking, rows)
+    fill_parts(known.vectors, vector, popularity, lift, np.float32(settings.quality_weight), parts)
     new = np.empty(0, np.int64)
     if crowd is not None:
         new = _new(plan, rows, np.searchsorted(rows, found.rows[last:]), parts.draw, settings, crowd)

@@ -99,8 +99,9 @@ class Near:
         unknown = [lane for lane in of_users if lane not in hits]
         if unknown:
             asked = {i for i, _ in unknown}
-            wide = [self._wide(query) if i in asked else query for i, query in enumerate(queries)]
-            self._keep(wide, scanned(rows, wide, unknown, present_counts), oldest_ms)
+            wide = [self._wide(query, present_counts) if i in asked else query for i, query in enumerate(queries)]
+            more = [(i, at) for i in asked for at in range(len(queries[i].lanes), len(wide[i].lanes))]
+            self._keep(wide, scanned(rows, wide, sorted(unknown + more), present_counts), oldest_ms)
             hits |= self._look(rows, queries, unknown, oldest_ms)
         hits |= scanned(rows, queries, [lane for lane in lanes if lane not in hits], present_counts)
         for i, query in enumerate(queries):
@@ -109,15 +110,20 @@ class Near:
                     hits[i, at] = first_of(rows, query, timeline if attribute == NEWEST else query.among[at], k)
         return [[hits[i, at] for at in range(len(query.lanes))] for i, query in enumerate(queries)]
 
-    def _wide(self, query: Query) -> Query:
-        """Return the query for the rows to keep: more of each lane, seen or not."""
+    def _wide(self, query: Query, present_counts: Sequence[int]) -> Query:
+        """Return the query for the rows to keep: more of each lane, seen or not.
+
+        That of a new user has lanes of other attributes too, up to as many again: the user's next lists will want them,
+        and among so many they cost next to nothing.
+        """
         known = self._users.get(query.user, {})
-        return replace(
-            query,
-            lanes=[(attribute, max(_LEAST, _TIMES * k)) for attribute, k in query.lanes],
-            seen=no_rows(),
-            floors=[self._guess(lane, known) for lane, _ in query.lanes],
-        )
+        lanes = [(attribute, max(_LEAST, _TIMES * k)) for attribute, k in query.lanes]
+        if not known:
+            asked = {attribute for attribute, _ in lanes}
+            others = [attribute for attribute, count in enumerate(present_counts) if count and attribute not in asked]
+            lanes += [(attribute, _LEAST) for attribute in others[: len(lanes)]]
+        floors = [self._guess(attribute, known) for attribute, _ in lanes]
+        return replace(query, lanes=lanes, seen=no_rows(), floors=floors)
 
     def _guess(self, lane: int, known: Mapping[int, _Kept]) -> float:
         """Return what the rows to keep may score: what they did before, or what the last users' did."""

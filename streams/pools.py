@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streams.compiled import compiled
-from streams.crowd import Ranking
 from streams.heaps import keep_best, order
 
 RESTRICTED, UNRESTRICTED, POPULAR, CO_WATCHED, NEW, NEWEST = range(6)
@@ -95,23 +94,18 @@ def pools_for(lanes: Lanes, rules: Rules, n: int) -> Pools:
 
 
 @compiled
-def fill_parts(rows: Any, vectors: Any, vector: Any, ranking: Ranking, weight: Any, parts: Parts) -> None:
-    """Set the parts of `rows`, in order, but the draw, which is set to 0; without numbers `vector` is none.
+def fill_parts(vectors: Any, vector: Any, popularity: Any, lift: Any, weight: Any, parts: Parts) -> None:
+    """Set the parts but the draw, which is set to 0; without numbers `vector` is none.
 
-    `ranking` has rows in order too, and what they are worth by `weight`.
+    `popularity` and `lift` are worth `weight`.
     """
-    ranked, popularity, lift = ranking.rows, ranking.popularity, ranking.lift
-    at = 0
-    for i in range(len(rows)):
+    for i in range(len(vectors)):
         cosine = np.float32(0.0)
         for d in range(len(vector)):
             cosine += vectors[i, d] * vector[d]
         parts.cosine[i] = cosine
-        while at < len(ranked) and ranked[at] < rows[i]:
-            at += 1
-        known = at < len(ranked) and ranked[at] == rows[i]
-        parts.popularity[i] = weight * popularity[at] if known else np.float32(0.0)
-        parts.lift[i] = weight * lift[at] if known else np.float32(0.0)
+        parts.popularity[i] = weight * popularity[i]
+        parts.lift[i] = weight * lift[i]
         parts.draw[i] = np.float32(0.0)
 
 

@@ -12,7 +12,7 @@ from streams.compiled import compiled, inlined
 from streams.heaps import heap, order, rise, sink
 from streams.intrinsics import CHUNK, code_product, prefetch, trailing_zeros
 
-BLOCK_BYTES = 1 << 17
+BLOCK_BYTES = 1 << 19
 """Coarse codes that are scanned for one group after the other while they lie in the processor's second-level cache."""
 
 SPARSE_BYTES = 1 << 23
@@ -138,18 +138,8 @@ def scan(rows: Rows, plan: Plan, width: Any, block_bytes: int, scores: Any, foun
             else:
                 floor = floors[first:last].min()
                 hits = _picked(
-                    high,
-                    scales,
-                    marks,
-                    codes[owner],
-                    units[owner],
-                    width,
-                    hits,
-                    floor,
-                    near,
-                    products,
-                    last - first > 1,
-                )
+                    high, scales, marks, p, codes[owner], units[owner], width, hits, floor, near, products
+                )  # fmt: skip
             _offer(
                 near[:hits], products[:hits], first, last, floors, attributes, marks, p, logs, weights[owner],
                 languages, spoken[owner], seen[seen_bounds[owner] : seen_bounds[owner + 1]],
@@ -240,30 +230,37 @@ def _collect(need: Any, count: int, start: int, near: Any) -> Any:
 
 @compiled
 def _picked(
-    high: Any, scales: Any, marks: Any, codes: Any, unit: Any, width: Any,
-    count: int, floor: Any, near: Any, products: Any, several: bool,
+    high: Any, scales: Any, marks: Any, p: Any, codes: Any, unit: Any, width: Any,
+    count: int, floor: Any, near: Any, products: Any,
 ) -> Any:  # fmt: skip
-    """Scan the rows in `near`, some of which are waited for while others are fetched.
+    """Leave in `near`, and their scores in `products`, the rows that score above `floor`; return their number.
 
-    With `several` lanes to choose from, the rows' marks are fetched too.
+    Some rows are waited for while others are fetched, and what is asked of those that are left is fetched as well.
     """
     bias = _bias(codes)
-    padded = high.shape[1]
     hits = 0
+    for i in range(min(_AHEAD, count)):
+        _fetch_codes(high, scales, near[i])
     for i in range(count):
         if i + _AHEAD < count:
-            ahead = np.int64(near[i + _AHEAD])
-            for line in range(0, padded, CHUNK):
-                prefetch(high, ahead * padded + line)
-            prefetch(scales, ahead)
-            if several:
-                prefetch(marks, ahead * marks.shape[1])
+            _fetch_codes(high, scales, near[i + _AHEAD])
         row = near[i]
         score = (np.float32(code_product(high, row, codes, width)) - bias) * scales[row] * unit
         near[hits] = row
         products[hits] = score
-        hits += np.int64(score > floor)
+        if score > floor:
+            prefetch(marks, np.int64(row) * marks.shape[1])
+            prefetch(p, np.int64(row) * p.shape[1])
+            hits += 1
     return hits
+
+
+@inlined
+def _fetch_codes(high: Any, scales: Any, row: Any) -> None:
+    ahead, padded = np.int64(row), high.shape[1]
+    for line in range(0, padded, CHUNK):
+        prefetch(high, ahead * padded + line)
+    prefetch(scales, ahead)
 
 
 @compiled

@@ -91,6 +91,7 @@ def _delivering(app: faust.App, stage: Stage[Any], delivery: Delivery) -> Callab
         try:
             async for run in stream:
                 durable = await delivery.begin([_record(raw) for raw in run.records])
+                processed(run)
                 durable.add_done_callback(partial(finish, run))
         except Exception as error:
             # The operator must mend something; going on would leave a run behind that is never committed.
@@ -98,6 +99,10 @@ def _delivering(app: faust.App, stage: Stage[Any], delivery: Delivery) -> Callab
             raise
         finally:
             delivery.cancel()
+
+    def processed(run: Run) -> None:
+        if isinstance(app.consumer, RunConsumer):
+            app.consumer.processed(run)
 
     def finish(run: Run, durable: asyncio.Future[None]) -> None:
         if durable.cancelled():

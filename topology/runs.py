@@ -25,13 +25,18 @@ RawRecord = ConsumerRecord[bytes | None, bytes | None]
 # Faust asks for 1,500 ms, and some brokers let a fetch wait so long even when a record comes in.
 _FETCH_WAIT_MS = 20
 _LOOK_S = 0.5
+_GATHER_S = 0.01
 
 
 @dataclass(eq=False)
 class Run:
-    """Records of one fetch, offsets ascending per partition; set `done` when all their effects are durable."""
+    """Records of one fetch, offsets ascending per partition.
+
+    Set `processed` when their effects are known, and `done` when all of these are durable.
+    """
 
     records: Sequence[RawRecord]
+    processed: bool = False
     done: bool = False
 
 
@@ -43,6 +48,9 @@ class _Part(NamedTuple):
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    late = False
+    """Whether the stage was waited for, and what was fetched meanwhile has waited too."""
+
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer: Any = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
@@ -54,12 +62,24 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         A session worker with a backlog would keep the users of the other partitions waiting for a minute.
         """
         records = await super()._fetch_records(consumer, *args, **kwargs)
+        if records and self.late:
+            records = await self._with_what_came_since(records, consumer, *args, **kwargs)
         waiting = consumer._fetcher._records  # noqa: SLF001 - in the order in which it takes them
         for tp in records:
             rest = waiting.pop(tp, None)
             if rest is not None:
                 waiting[tp] = rest
         return records
+
+    async def _with_what_came_since(
+        self, records: Mapping[TP, list[Any]], consumer: Any, *args: Any, max_records: int, **kwargs: Any
+    ) -> Mapping[TP, list[Any]]:
+        """Fetch once more: aiokafka asks for nothing while it holds the first few records that came."""
+        room = max_records - sum(map(len, records.values()))
+        if room < 1:
+            return records
+        more = await super()._fetch_records(consumer, *args, max_records=room, **kwargs | {"timeout": _GATHER_S})
+        return {tp: [*records.get(tp, ()), *more.get(tp, ())] for tp in {**records, **more}}
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Don't guess from inside whether a partition stalls: a run reports only one of its partitions to Faust."""
@@ -75,17 +95,18 @@ class RunConsumer(driver.Consumer):
         self._asked_again: dict[TP, int] = {}
         self._draining = False
         self._last_was_full = False
-        self._finished = asyncio.Event()
+        self._processed = asyncio.Event()
 
     def _new_consumer_thread(self) -> _ConsumerThread:
-        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        self._fetching = _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        return self._fetching
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Yield what was fetched as one message."""
         if self._draining:
             await self.sleep(timeout)
             return
-        await self._until_wanted()
+        self._fetching.late = await self._until_wanted()
         fetched, active = await self._wait_next_records(timeout)
         if fetched is None or self.should_stop or self._draining:
             return
@@ -105,21 +126,33 @@ class RunConsumer(driver.Consumer):
         if parts and self.flow_active:
             yield self._message(parts)
 
-    async def _until_wanted(self) -> None:
-        """While the stage keeps up, fetch only once it is done: what lies here meanwhile grows old, and can't grow.
+    async def _until_wanted(self) -> bool:
+        """While the stage keeps up, fetch only once it has processed the rest; return whether that was waited for.
+
+        What lies here meanwhile grows old, and can't grow.
 
         A run that was as large as it may be says that more is waiting in the broker; then there is always one at hand.
         """
-        while self.queued and not self._last_was_full and self.flow_active and not (self.should_stop or self._draining):
-            self._finished.clear()
-            waiting = asyncio.ensure_future(self._finished.wait())
+        waited = False
+        while self._unprocessed() and not (
+            self._last_was_full or not self.flow_active or self.should_stop or self._draining
+        ):
+            waited = True
+            self._processed.clear()
+            waiting = asyncio.ensure_future(self._processed.wait())
             await asyncio.wait([waiting], timeout=_LOOK_S)
             waiting.cancel()
+        return waited
+
+    def processed(self, run: Run) -> None:
+        """Note that the effects of a run are known: the next may be fetched while they are made durable."""
+        run.processed = True
+        self._processed.set()
 
     def finish(self, run: Run) -> None:
         """Note that all effects of a run are durable."""
-        run.done = True
-        self._finished.set()
+        run.processed = run.done = True
+        self._processed.set()
 
     async def _from_due(self, tp: TP, records: Sequence[RawRecord]) -> Sequence[RawRecord]:
         """Return the records from the due offset on; none, and ask again, if the first is past it."""
@@ -150,6 +183,9 @@ class RunConsumer(driver.Consumer):
         """Runs handed over and not yet done."""
         return len({id(part.run) for pending in self._pending.values() for part in pending if not part.run.done})
 
+    def _unprocessed(self) -> bool:
+        return any(not part.run.processed for pending in self._pending.values() for part in pending)
+
     async def drain(self, within_s: float) -> None:
         """Hand over nothing more, and return when all that was handed over is done, or after `within_s` seconds."""
         self._draining = True
@@ -179,7 +215,7 @@ class RunConsumer(driver.Consumer):
             self._pending.pop(tp, None)
             self._due.pop(tp, None)
             self._asked_again.pop(tp, None)
-        self._finished.set()
+        self._processed.set()
 
     def on_buffer_full(self, tp: TP) -> None:
         """Let the full queue hold back the fetcher.

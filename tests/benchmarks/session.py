@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event, Thread
@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from confluent_kafka import Producer, TopicPartition
 
-from monitoring.scrape import quantile, scrape, total
+from monitoring.scrape import scrape, total
 from schemas.attributes import load_catalogue
 from schemas.candidates import SessionCandidates
 from schemas.events import WatchEvent
@@ -52,7 +52,6 @@ _AHEAD = 4_000
 _TICK_S = 0.005
 _START_S = 600.0
 _DRAIN_S = 300.0
-_LATENCY = "vibestream_watch_to_candidates_seconds"
 
 
 def videos(count: int, dim: int) -> Iterator[pa.RecordBatch]:
@@ -144,14 +143,14 @@ class Viewers:
         self._producer.flush(60)
 
 
-def flood(viewers: Viewers, committed: Committed, worker: int, warm_up_s: float, window_s: float) -> float:
-    """Keep the worker busy; return the watches a second that it committed, from one commit to another."""
+def flood(viewers: Viewers, committed: Committed, workers: Sequence[int], warm_up_s: float, window_s: float) -> float:
+    """Keep the workers busy; return the watches a second that they committed, from one commit to another."""
     commits: list[tuple[float, int, float]] = []
     started = time.monotonic()
     while (elapsed := time.monotonic() - started) < warm_up_s + window_s:
         done = committed.count()
         if elapsed >= warm_up_s and (not commits or commits[-1][1] != done):
-            commits.append((time.monotonic(), done, cpu_s(worker)))
+            commits.append((time.monotonic(), done, sum(map(cpu_s, workers))))
         missing = done + _AHEAD - len(viewers.sent_ms)
         if missing > 0:
             viewers.send(missing)
@@ -162,7 +161,7 @@ def flood(viewers: Viewers, committed: Committed, worker: int, warm_up_s: float,
     (first_s, first, first_cpu), (last_s, last, last_cpu) = commits[1], commits[-1]
     rate, used = (last - first) / (last_s - first_s), last_cpu - first_cpu
     print(
-        f"flood: {rate:.0f} watches/s; the worker used {used / (last_s - first_s):.2f} cores,"
+        f"flood: {rate:.0f} watches/s; {len(workers)} workers used {used / (last_s - first_s):.2f} cores,"
         f" {1000 * used / (last - first):.2f} ms of CPU a watch; load {os.getloadavg()[0]:.1f}",
         file=sys.stderr,
     )
@@ -243,17 +242,13 @@ def main() -> None:
     parser.add_argument(
         "--rate", type=float, default=0.0, help="of the steady stream; 0: half of what the flood reached"
     )
+    parser.add_argument("--workers", type=int, default=1, help="session workers")
     parser.add_argument("--max-watch-run", type=int, default=Settings().max_watch_run)
     options = parser.parse_args()
     processes = Processes()
     with TemporaryDirectory() as folder, embedded_broker() as url:
-        port = free_port()
         settings = with_changes(
-            Settings(),
-            broker=url,
-            store_uri=f"{folder}/lancedb",
-            metrics_port=port,
-            max_watch_run=options.max_watch_run,
+            Settings(), broker=url, store_uri=f"{folder}/lancedb", max_watch_run=options.max_watch_run
         )
         ensure_topics(settings)
         write_table(settings, options.videos)
@@ -262,25 +257,31 @@ def main() -> None:
         write_states(settings, producer, _USERS, full_state(views(50)), watched)
         producer.close()
         log = Path(folder) / "session.log"
-        worker = processes.start(settings, "-m", "topology.cli", "worker", "session", log=log)
+        ports = [free_port() for _ in range(options.workers)]
+        workers = [
+            processes.start(
+                with_changes(settings, metrics_port=port), "-m", "topology.cli", "worker", "session", log=log
+            )
+            for port in ports
+        ]
 
         def reads() -> bool:
-            assert worker.poll() is None, log.read_text()[-3_000:]
+            assert all(worker.poll() is None for worker in workers), log.read_text()[-3_000:]
             try:
-                return total(scrape(port), "vibestream_assigned_partitions") == settings.partitions
+                assigned = [total(scrape(port), "vibestream_assigned_partitions") for port in ports]
             except OSError:
                 return False
+            return sum(assigned) == settings.partitions and all(assigned)
 
         try:
             started = time.monotonic()
-            wait_until(reads, _START_S, "the session worker reads its partitions")
-            print(f"session worker {worker.pid} started in {time.monotonic() - started:.1f} s", file=sys.stderr)
+            wait_until(reads, _START_S, "the session workers read their partitions")
+            print(f"session workers started in {time.monotonic() - started:.1f} s", file=sys.stderr)
             viewers, committed = Viewers(settings, options.videos), Committed(settings, "session", WATCH_EVENTS)
-            rate = flood(viewers, committed, worker.pid, options.warm_up, options.seconds)
+            rate = flood(viewers, committed, [one.pid for one in workers], options.warm_up, options.seconds)
             taken = steady(settings, viewers, committed, options.rate or rate / 2, options.seconds)
-            page = scrape(port)
-            rss = next(s.value for s in page if s.name == "process_resident_memory_bytes")
-            print(f"worker's own p50 of all: {quantile(page, _LATENCY, 0.5)} s; {rss / 2**20:.0f} MiB", file=sys.stderr)
+            rss = sum(total(scrape(port), "process_resident_memory_bytes") for port in ports)
+            print(f"{rss / 2**20:.0f} MiB in all workers", file=sys.stderr)
             committed.close()
         finally:
             processes.stop_all()
@@ -290,6 +291,7 @@ def main() -> None:
         "p50_ms": round(float(np.quantile(taken, 0.5)), 1),
         "p99_ms": round(float(np.quantile(taken, 0.99)), 1),
         "videos": options.videos,
+        "workers": options.workers,
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
     }

@@ -40,6 +40,19 @@ def test_a_full_crowd_forgets_the_least_watched() -> None:
     assert watches.tolist() == [2, 2, 1]
 
 
+def test_what_a_full_crowd_keeps_is_known_by_what_was_watched_with_it_and_stayed() -> None:
+    crowd = Crowd(CrowdSettings(most_videos=4, shrink=1.0))
+    crowd.learn([watch(7)])
+    crowd.learn([watch(5), watch(3, before=rows(7, 5)), watch(5, before=rows(3))] * 3)
+    crowd.learn([watch(2)])
+    crowd.learn([watch(9)])  # the crowd is full: 7 and 2 go
+    ranking = crowd.rank(rows(5), 3, 5.0)
+    (_, gone, gone_too, with_it), lifts = crowd.qualities(ranking, rows(9, 7, 2, 3))
+    assert (gone, gone_too, ranking.best[0]) == (0.0, 0.0, 3)
+    assert with_it > 0.0 < lifts[3]
+    assert lifts[:3].tolist() == [0.0, 0.0, 0.0]
+
+
 def test_what_was_watched_together_is_ranked_above_what_is_merely_popular() -> None:
     crowd = Crowd(CrowdSettings(shrink=1.0))
     for _ in range(5):
@@ -51,9 +64,9 @@ def test_popularity_fades_sooner_than_what_was_watched_together() -> None:
     crowd = Crowd(CrowdSettings(shrink=1.0))
     crowd.learn([watch(1), watch(2, before=rows(1))] * 8)
     crowd.learn([watch(3, at_ms=4 * DAY_MS)] * 3)
-    alone = crowd.rank(rows(), 3, 1.0)
-    popularity = dict(zip(alone.rows.tolist(), alone.popularity.tolist(), strict=True))
-    assert popularity[3] > popularity[1]
+    (older, newer), lifts = crowd.qualities(crowd.rank(rows(), 3, 1.0), rows(1, 3))
+    assert newer > older > 0.0
+    assert lifts.tolist() == [0.0, 0.0]
     assert crowd.rank(rows(1), 3, 2.0).best[0] == 2
 
 
