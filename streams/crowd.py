@@ -207,7 +207,7 @@ class Crowd:
         self._trend[: self._count] *= np.float32(np.exp(-steps * _STEP_MS / self._settings.trend_tau_ms))
         self._total *= float(factor)
         self._by_attribute *= float(factor)
-        self._neighbours[self._co_watches < _FADED] = 0
+        self._neighbours[: self._count][self._co_watches[: self._count] < _FADED] = 0
         all_of_them = np.arange(self._count, dtype=np.int32)
         keep_neighbours(self._neighbours, self._co_watches, all_of_them, np.arange(self._count + 1, dtype=np.int32))
 

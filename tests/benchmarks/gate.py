@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from tests.benchmarks.ingest import measure
 from tests.benchmarks.uploads import sentences
 
-MOST = 0.6
-"""Of the plain loop's CPU time. It was .43 (31 and 72 us) when this was set; 13 us more per upload fail."""
+MOST = 0.7
+"""Of the plain loop's CPU time. It is .43 to .56 (31 of 72 us, 39 of 69), by the processor; 10 to 19 us more fail."""
 
 
 @dataclass(frozen=True)
