@@ -33,6 +33,7 @@ from topology.commands import (
     worker,
 )
 from topology.hiding import hide_secrets, without_secrets
+from topology.repeated import log_seldom
 from topology.settings import Settings, read_settings
 
 # In the order of the help text.
@@ -86,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for ours in ("streams", "topology", "models"):
         logging.getLogger(ours).setLevel(logging.INFO)
+    log_seldom()
     command: Callable[[argparse.Namespace, Settings], int] = options.command
     try:
         code = _run(command, options)
