@@ -57,6 +57,7 @@ class Tokens:
                 for words, found in zip(split, known, strict=True)
             ]
         most = self._most
+        # pyright does not see that no None is left.
         return [b"".join(found)[:most] for found in known]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     def _learned(self, words: Sequence[str]) -> dict[str, bytes]:

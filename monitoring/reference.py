@@ -89,7 +89,7 @@ def document() -> str:
 def _labels(metric: MetricWrapperBase | ItemHistogram | MatrixCounter) -> tuple[str, ...]:
     if isinstance(metric, ItemHistogram | MatrixCounter):
         return metric.labelnames
-    # A metric without series shows its labels nowhere else.
+    # Private, for want of another place: a metric without series shows its labels nowhere else.
     return tuple(metric._labelnames)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 

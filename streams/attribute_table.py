@@ -13,7 +13,7 @@ from lancedb.table import Table
 
 from schemas.attributes import Catalogue
 from schemas.table import attribute_schema
-from streams.common_row import IS_VIDEO, REPLACES, add_common_row, with_common_row
+from streams.common_row import IS_VIDEO, add_common_row, merge_newest, with_common_row
 from streams.database import Database
 from streams.key_index import index_new_keys, keep_key_index
 from streams.raced_creation import bring_back
@@ -127,15 +127,8 @@ class AttributeTable:
             if missing_columns(stored, newest.schema):  # rows of a wider table, or the table was replaced
                 add_missing(self._table, newest.schema)
                 stored = self._table.schema
-            # A column left out would keep its value from the annotation that this one replaces.
             complete = with_common_row(with_nulls(newest, stored))
-            return (
-                self._table.merge_insert(KEY)
-                .when_matched_update_all(where=REPLACES)
-                .when_not_matched_insert_all()
-                # LanceDB takes a null vector for a malformed one; "null" is the policy that stores it as it is.
-                .execute(complete, on_bad_vectors="null", timeout=timedelta(seconds=self._calls.deadline_s))
-            )
+            return merge_newest(self._table, complete, timedelta(seconds=self._calls.deadline_s))
 
         merged = self._calls.run("write", merge)
         self.written_version = merged.version

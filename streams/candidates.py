@@ -1,6 +1,7 @@
 """The session stage: watches in, candidate lists out."""
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +32,8 @@ from streams.stage import Item, Stage, record_key
 from streams.user_states import UserStates
 from streams.videos import Videos, VideoView
 from streams.watch import apply
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -145,7 +148,6 @@ class SessionStage(Stage[WatchEvent]):
         return await self._in_thread(self._process, items)
 
     def _process(self, items: Sequence[Item[WatchEvent]]) -> Effects:
-        self._learner.learn()
         numbers = self._videos.shed(self._crowd.rows)
         if numbers is not None:
             self._crowd.renumber(numbers)
@@ -210,7 +212,7 @@ class SessionStage(Stage[WatchEvent]):
         for (number, user_id), value in values.items():
             self._states.put(number, user_id, run.states[number, user_id].applied, value)
         self._learner.confirm(run.noted)
-        self._executor.submit(self._learner.learn)  # while the next run is fetched
+        self._executor.submit(self._learn)  # before the next run, and while that is fetched
         partitions = {user_id: number for number, user_id in run.states}
         for made, message in zip(run.lists, run.messages, strict=True):
             self.latest.put(made.session_id, message.value or b"", partitions[made.user_id])
@@ -221,6 +223,12 @@ class SessionStage(Stage[WatchEvent]):
             metrics.CANDIDATES_REMOVED.labels(reason).inc(count)
         for (lane, uncertain), count in lanes.items():
             metrics.CANDIDATES.labels(lane, "uncertain" if uncertain else "certain").inc(count)
+
+    def _learn(self) -> None:
+        try:
+            self._learner.learn()
+        except Exception:
+            log.exception("session: the crowd did not learn a run")
 
     async def _in_thread(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._executor, partial(work, *args, **kwargs))

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 from lancedb.table import Table
 
-from streams.common_row import REPLACES
-from streams.table_schema import KEY, add_missing, with_nulls
+from streams.common_row import merge_newest
+from streams.table_schema import add_missing, with_nulls
 
 
 def bring_back(table: Table, timeout: timedelta) -> None:
@@ -22,5 +22,4 @@ def bring_back(table: Table, timeout: timedelta) -> None:
         if rows.num_rows == 0:
             continue
         add_missing(table, rows.schema)
-        merge = table.merge_insert(KEY).when_matched_update_all(where=REPLACES).when_not_matched_insert_all()
-        merge.execute(with_nulls(rows, table.schema), on_bad_vectors="null", timeout=timeout)
+        merge_newest(table, with_nulls(rows, table.schema), timeout)

@@ -151,8 +151,7 @@ class RunConsumer(driver.Consumer):
 
     def finish(self, run: Run) -> None:
         """Note that all effects of a run are durable."""
-        run.processed = run.done = True
-        self._processed.set()
+        run.done = True
 
     async def _from_due(self, tp: TP, records: Sequence[RawRecord]) -> Sequence[RawRecord]:
         """Return the records from the due offset on; none, and ask again, if the first is past it."""

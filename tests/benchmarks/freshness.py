@@ -43,7 +43,7 @@ def since(before: Sequence[Sample], now: Sequence[Sample], name: str) -> list[Sa
     for sign, page in ((-1, before), (1, now)):
         for one in page:
             if one.name.startswith(name) and one.labels.get("stage", "store") == "store":
-                seen[one.name, one.labels.get("le", "")] += sign * one.value  # pyright: ignore[reportArgumentType]
+                seen[one.name, one.labels.get("le", "")] += sign * one.value
     return [Sample(metric, {"le": le} if le else {}, value) for (metric, le), value in seen.items()]
 
 

@@ -76,7 +76,7 @@ def test_a_malformed_manifest_is_refused(copy: Path, change: Callable[[dict[str,
 def test_a_model_that_points_to_other_files_is_refused(copy: Path):
     onnx.save(onnx.load(copy / MODEL), copy / MODEL, save_as_external_data=True, location="weights.bin")
     digest = sha256((copy / MODEL).read_bytes()).hexdigest()
-    rewrite(copy, lambda m: m["files"].update({MODEL: digest}))  # type: ignore[attr-defined]
+    rewrite(copy, lambda m: m["files"].update({MODEL: digest}))
     with pytest.raises(BundleError, match="other files"):
         load_bundle(copy)
 

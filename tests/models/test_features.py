@@ -6,7 +6,7 @@ from schemas.events import VideoUpload
 
 
 def upload(**fields: object) -> VideoUpload:
-    return VideoUpload(schema_version=1, video_id="v", creator_id="c", uploaded_at_ms=0, **fields)  # type: ignore[arg-type]
+    return VideoUpload(schema_version=1, video_id="v", creator_id="c", uploaded_at_ms=0, **fields)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ async def site() -> AsyncIterator[Site]:
 
 
 async def fetch(rules: MediaRules, uri: str, **limits: float) -> bytes:
-    fetcher = MediaFetcher(rules, FetchLimits(**{"max_bytes": 2**20, "seconds": 30, **limits}))  # type: ignore[arg-type]
+    fetcher = MediaFetcher(rules, FetchLimits(**{"max_bytes": 2**20, "seconds": 30, **limits}))
     try:
         async with fetcher.fetch(uri) as path:
             assert path.resolve() == path

@@ -1,10 +1,11 @@
 """A broker that is away fills no log."""
 
 import logging
+from contextlib import ExitStack
 
-from monitoring.scrape import scrape, total
-from tests.processes import Processes, wait_until
-from topology.broker import embedded_broker, free_port
+from tests.processes import wait_until
+from topology.broker import embedded_broker
+from topology.fleet import Fleet
 from topology.repeated import Seldom
 from topology.settings import Settings, with_changes
 from topology.topics import ensure_topics
@@ -42,20 +43,15 @@ def test_what_others_say_is_logged_as_often_as_they_say_it() -> None:
     )
 
 
-def test_a_worker_whose_broker_is_away_logs_a_few_lines(processes: Processes, tmp_path) -> None:
-    log, port = tmp_path / "log", free_port()
-
-    def reads() -> bool:
-        try:
-            return total(scrape(port), "vibestream_assigned_partitions") == Settings().partitions
-        except OSError:
-            return False
-
-    with embedded_broker() as url:
-        settings = with_changes(Settings(), broker=url, metrics_port=port)
-        ensure_topics(settings)
-        processes.start(settings, "-m", "topology.cli", "worker", "annotate", log=log)
-        wait_until(reads, 60, "the worker reads its partitions")
-    wait_until(lambda: "more since the last of these" in log.read_text(), 60, "it was away for a while")
+def test_a_worker_whose_broker_is_away_logs_a_few_lines(tmp_path) -> None:
+    log = tmp_path / "annotate.log"
+    with ExitStack() as stack:
+        with embedded_broker() as url:
+            settings = with_changes(Settings(), broker=url)
+            ensure_topics(settings)
+            fleet = Fleet(settings, tmp_path)
+            stack.callback(fleet.stop)
+            fleet.start(["annotate"])
+        wait_until(lambda: "more since the last of these" in log.read_text(), 60, "it was away for a while")
     said = [line for line in log.read_text().splitlines() if " aiokafka" in line]
     assert len(said) < 60  # it tries ten times a second, in four places
