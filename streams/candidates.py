@@ -3,19 +3,19 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
 from models.satisfaction import Satisfaction, satisfaction
 from monitoring import metrics
 from schemas.annotation import Annotation
-from schemas.candidates import SessionCandidates
+from schemas.candidates import Fallback, Lane, SessionCandidates
 from schemas.errors import InvalidRecord
 from schemas.events import WatchEvent
 from schemas.requests import CandidateList, CandidatesRequest
@@ -25,7 +25,7 @@ from streams.clock import now_ms
 from streams.crowd import Crowd
 from streams.learning import CrowdLearner, Noted
 from streams.record import Effects, Message, Record
-from streams.retrieve import RetrievalSettings, retrieve_all
+from streams.retrieve import RetrievalSettings, retrieve, retrieve_all
 from streams.seen import SeenRows
 from streams.serving import LatestLists, plan
 from streams.stage import Item, Stage, record_key
@@ -47,16 +47,33 @@ def list_is_due(before: UserState | None, after: UserState) -> bool:
     return first or after.watches_since_list >= WATCHES_PER_LIST
 
 
+class _Due(NamedTuple):
+    """A user who gets a list, and for what."""
+
+    partition: int
+    state: UserState
+    event: WatchEvent
+
+
 @dataclass
 class _Run:
-    """What a run would change, until it is confirmed."""
+    """What a run would change, until it is confirmed; of its lists what is sent, and what is counted."""
 
     states: dict[tuple[int, str], UserState] = field(default_factory=dict[tuple[int, str], UserState])
-    due: list[tuple[UserState, WatchEvent]] = field(default_factory=list[tuple[UserState, WatchEvent]])
-    lists: list[SessionCandidates] = field(default_factory=list[SessionCandidates])
-    messages: list[Message] = field(default_factory=list[Message])
+    due: list[_Due] = field(default_factory=list[_Due])
     visible_ms: list[int] = field(default_factory=list[int])
     noted: Noted = field(default_factory=Noted)
+    lists: list[bytes] = field(default_factory=list[bytes])
+    fallbacks: Counter[Fallback] = field(default_factory=Counter[Fallback])
+    removed: Counter[str] = field(default_factory=Counter[str])
+    lanes: Counter[tuple[Lane, bool]] = field(default_factory=Counter[tuple[Lane, bool]])
+
+    def add(self, made: SessionCandidates) -> None:
+        """Keep a list."""
+        self.lists.append(encode(made))
+        self.fallbacks[made.fallback] += 1
+        self.removed.update(made.removed)
+        self.lanes.update([(candidate.lane, candidate.uncertain) for candidate in made.candidates])
 
 
 class SessionStage(Stage[WatchEvent]):
@@ -95,7 +112,7 @@ class SessionStage(Stage[WatchEvent]):
         self._learner = CrowdLearner(self._crowd, videos, self._seen, self._settings.crowd.warm_watches)
         self._watches = Decoder(WatchEvent)
         # Compiled now: a worker must not stop for it at an event.
-        retrieve_all(videos, [(None, Random(0))], self._settings, now_ms(), self._crowd)
+        retrieve(videos, None, self._settings, now_ms(), Random(0), self._crowd)
         self.latest = latest or LatestLists(1_000)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="session")
 
@@ -115,7 +132,7 @@ class SessionStage(Stage[WatchEvent]):
         now, user_id = now_ms(), request.user_id
         state = None if partition is None or user_id is None else self._states.get(partition, user_id)
         planned = plan(request, state, self._settings, self._videos.catalogue, now)
-        [made] = retrieve_all(self._videos, [(planned.state, planned.rng)], planned.settings, now, self._crowd)
+        made = retrieve(self._videos, planned.state, planned.settings, now, planned.rng, self._crowd)
         return CandidateList(
             schema_version=1,
             made_at_ms=now,
@@ -156,14 +173,14 @@ class SessionStage(Stage[WatchEvent]):
         views = self._videos.views([event.video_id for _, event in items])
         for (record, event), video in zip(items, views, strict=True):
             self._watch(run, record, event, video)
-        run.lists = self._lists(run.due, max([now_ms(), *(record.timestamp_ms for record, _ in items)]))
-        run.messages = [
-            Message(self._candidates, made.session_id.encode(), encode(made), cause=made.user_id.encode())
-            for made in run.lists
-        ]
+        for made in self._lists(run.due, max([now_ms(), *(record.timestamp_ms for record, _ in items)])):
+            run.add(made)
         values = {at: encode_state(state) for at, state in run.states.items()}
         return Effects(
-            messages=run.messages,
+            messages=[
+                Message(self._candidates, event.session_id.encode(), value, cause=event.user_id.encode())
+                for (_, _, event), value in zip(run.due, run.lists, strict=True)
+            ],
             changelog=[
                 Message(self._changelog, key, value, partition=number)
                 for (number, user_id), state in values.items()
@@ -181,17 +198,17 @@ class SessionStage(Stage[WatchEvent]):
             return
         if list_is_due(before, after):
             after = replace(after, watches_since_list=0)
-            run.due.append((after, event))
+            run.due.append(_Due(record.partition, after, event))
             run.visible_ms.append(record.timestamp_ms)
         run.states[at] = after
         self._learner.note(run.noted, at, before, event, self._satisfaction(event))
 
-    def _lists(self, due: Sequence[tuple[UserState, WatchEvent]], now: int) -> list[SessionCandidates]:
+    def _lists(self, due: Sequence[_Due], now: int) -> Iterator[SessionCandidates]:
         # Seeded by the event: a run that is tried again makes the same list.
-        users = [(state, Random(f"{event.session_id}/{event.event_id}")) for state, event in due]
+        users = [(state, Random(f"{event.session_id}/{event.event_id}")) for _, state, event in due]
         made = retrieve_all(self._videos, users, self._settings, now, self._crowd, self._seen)
-        return [
-            SessionCandidates(
+        for (_, state, event), retrieved in zip(due, made, strict=True):
+            yield SessionCandidates(
                 schema_version=1,
                 session_id=event.session_id,
                 user_id=event.user_id,
@@ -203,25 +220,19 @@ class SessionStage(Stage[WatchEvent]):
                 fallback=retrieved.fallback,
                 labeler=state.labeler,
             )
-            for (state, event), retrieved in zip(due, made, strict=True)
-        ]
 
     def _confirm(self, run: _Run, values: dict[tuple[int, str], bytes]) -> None:
-        removed: Counter[str] = Counter()
-        lanes: Counter[tuple[str, bool]] = Counter()
         for (number, user_id), value in values.items():
             self._states.put(number, user_id, run.states[number, user_id].applied, value)
         self._learner.confirm(run.noted)
         self._executor.submit(self._learn)  # before the next run, and while that is fetched
-        partitions = {user_id: number for number, user_id in run.states}
-        for made, message in zip(run.lists, run.messages, strict=True):
-            self.latest.put(made.session_id, message.value or b"", partitions[made.user_id])
-            metrics.CANDIDATE_LISTS.labels(made.fallback).inc()
-            removed.update(made.removed)
-            lanes.update((candidate.lane, candidate.uncertain) for candidate in made.candidates)
-        for reason, count in removed.items():
+        for (number, _, event), value in zip(run.due, run.lists, strict=True):
+            self.latest.put(event.session_id, value, number)
+        for fallback, count in run.fallbacks.items():
+            metrics.CANDIDATE_LISTS.labels(fallback).inc(count)
+        for reason, count in run.removed.items():
             metrics.CANDIDATES_REMOVED.labels(reason).inc(count)
-        for (lane, uncertain), count in lanes.items():
+        for (lane, uncertain), count in run.lanes.items():
             metrics.CANDIDATES.labels(lane, "uncertain" if uncertain else "certain").inc(count)
 
     def _learn(self) -> None:

@@ -1,6 +1,6 @@
 """Attribute-restricted retrieval: affinities set quotas, lanes find videos, a blend keeps the list open."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -65,13 +65,17 @@ def retrieve_all(
     now_ms: int,
     crowd: Crowd | None = None,
     seen: SeenRows | None = None,
-) -> list[Retrieved]:
-    """Return what `retrieve` returns for each user, by one search; `seen` spares it looking up what it remembers."""
+) -> Iterator[Retrieved]:
+    """Search for all users at once, and make one after another what `retrieve` returns.
+
+    Of a list that is done with at once nothing is left when the next is made: a run of them would fill the caches.
+    `seen` spares it looking up what it remembers.
+    """
     run = run_of(retriever, settings, now_ms, crowd, seen)
     plans = [plan(run, state, rng) for state, rng in users]
     oldest_ms = now_ms - settings.max_age_ms
     found = retriever.search([of.request for of in plans], oldest_ms)
-    return [_retrieved(run, of, hits, oldest_ms) for of, hits in zip(plans, found, strict=True)]
+    return (_retrieved(run, of, hits, oldest_ms) for of, hits in zip(plans, found, strict=True))
 
 
 def _retrieved(run: Run, of: Plan, found: Found, oldest_ms: int) -> Retrieved:

@@ -58,7 +58,8 @@ class Stage(ABC, Generic[T]):
             try:
                 items.append(Item(record, self.decode(record)))
             except InvalidRecord as error:
-                refused.append((record, error))
+                # Without its traceback, which holds this frame, and so the whole run until garbage is collected.
+                refused.append((record, InvalidRecord(error.kind, str(error))))
         effects = await self.process(items) if items else Effects()
         refused.extend(effects.refused)
         metrics.STAGE_SECONDS.labels(self.name).observe(time.perf_counter() - started)

@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -72,6 +74,18 @@ async def test_messages_are_acknowledged_before_the_changelog_and_memory_changes
     assert [message.topic for call in broker.calls for message in call] == ["out", "out", "log", "log"]
     assert len(broker.calls) == 2
     assert stage.confirmed == [b"a", b"b"]
+
+
+async def test_a_run_with_a_record_that_cannot_be_decoded_ends_without_the_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        effects = await UpperStage().run(records(b"a", b"bad"))
+        confirm = weakref.ref(effects.confirm)
+        del effects
+        assert confirm() is None
+    finally:
+        gc.enable()
 
 
 async def test_what_cannot_be_decoded_becomes_a_dead_letter_with_its_bytes_and_origin() -> None:

@@ -126,4 +126,4 @@ def test_lists_of_one_run_are_those_of_single_lists():
     ]  # fmt: skip
     chosen = RetrievalSettings()
     together = retrieve_all(videos.snapshot, [(state, Random(1)) for state in states], chosen, NOW_MS)
-    assert together == [retrieve(videos.snapshot, state, chosen, NOW_MS, Random(1)) for state in states]
+    assert list(together) == [retrieve(videos.snapshot, state, chosen, NOW_MS, Random(1)) for state in states]
