@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from streams.compiled import compiled
+from streams.heaps import keep_best, order
 
 
 @compiled
@@ -82,6 +83,26 @@ def add_lifts(neighbours: Any, counts: Any, watched: Any, watches: Any, chance: 
                 count += 1
             lifts[other] += ratios[at]
     return count
+
+
+@compiled
+def take_up(found: Any, lifts: Any, trend: Any, weight: Any, popularities: Any, taken: Any) -> None:
+    """Set `taken` to `weight` times the lifts of the videos `found`, which are 0 after, and their popularities."""
+    for i in range(len(found)):
+        video = found[i]
+        taken[i] = weight * lifts[video]
+        lifts[video] = np.float32(0.0)
+        popularities[i] = np.float32(1.0) + np.float32(2.0) * trend[video]
+    _to_logarithms(popularities)
+
+
+@compiled
+def put_first(popularities: Any, lifts: Any, qualities: Any, best: Any) -> None:
+    """Fill `best` with the positions of the highest sums, and `qualities` with these, the highest first."""
+    size = 0
+    for i in range(len(lifts)):
+        size = keep_best(qualities, best, 0, size, len(best), popularities[i] + lifts[i], i)
+    order(qualities, best, 0, size)
 
 
 @compiled

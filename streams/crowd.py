@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.cowatch import add_lifts, add_pairs, keep_neighbours, look_up
+from streams.cowatch import add_lifts, add_pairs, keep_neighbours, look_up, put_first, take_up
 from streams.names import grown
 from streams.policy import CrowdSettings
 from streams.retriever import Bools, Float32s, Int32s, distinct
@@ -134,12 +134,11 @@ class Crowd:
         count = add_lifts(self._neighbours, self._co_watches, slots, self._watches, chance, self._lifts, touched)
         popular = self._most_popular(most)
         found = np.concatenate([touched[:count], popular[self._lifts[popular] == 0.0]])
-        lift = self._lifts[found] * np.float32(lift_weight / max(1, len(slots)) ** self._settings.damping)
-        self._lifts[touched[:count]] = 0.0
-        popularity = np.log1p(2 * self._trend[found])
-        quality = popularity + lift
-        best = np.argpartition(-quality, most)[:most] if len(quality) > most else np.arange(len(quality))
-        best = best[np.argsort(-quality[best], kind="stable")]
+        popularity, lift = np.empty(len(found), np.float32), np.empty(len(found), np.float32)
+        weight = np.float32(lift_weight / max(1, len(slots)) ** self._settings.damping)
+        take_up(found, self._lifts, self._trend, weight, popularity, lift)
+        best = np.empty(min(most, len(found)), np.int64)
+        put_first(popularity, lift, np.empty(len(best), np.float32), best)
         return Ranking(found, popularity, lift, self._rows[found[best]])
 
     def qualities(self, ranking: Ranking, rows: Int32s) -> tuple[Float32s, Float32s]:
@@ -165,6 +164,8 @@ class Crowd:
         add_pairs(few, counts, 0, one + 1)
         add_lifts(few, counts, one, counts[0], 1.0, counts[1].copy(), np.zeros(self._settings.neighbours, np.int32))
         keep_neighbours(few, counts, one, np.zeros(3, np.int32))
+        take_up(one, counts[0].copy(), counts[0], np.float32(1.0), counts[0].copy(), counts[0].copy())
+        put_first(counts[0], counts[0], counts[0].copy(), np.zeros(1, np.int64))
         look_up(one, counts[0], counts[0], one, one.copy(), one, counts[0], counts[0])
 
     def _known(self, rows: Int32s) -> Int32s:

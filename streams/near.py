@@ -9,10 +9,11 @@ result: where it can't tell, the catalogue is searched.
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from streams.compiled import compiled, inlined
 from streams.heaps import keep_best, order
@@ -33,15 +34,58 @@ _SLACK = 0.015
 is wrong, and spares the first most of its looking closer."""
 
 
-class _Kept(NamedTuple):
-    """The best rows of a lane by `vector` when so many rows had changed; all others scored `lowest` at most."""
+class _Search(NamedTuple):
+    """By which vector a user's rows were looked for, among which, and when so many rows had changed."""
 
     vector: Float32s
-    changes: int
     oldest_ms: int
+    changes: int
+
+
+class _Lane(NamedTuple):
+    """The best rows of a lane, best first, by a search; all others scored `lowest` at most."""
+
+    search: _Search
     rows: Int32s
     scores: Float32s
     lowest: float
+
+
+class _Kept(NamedTuple):
+    """The lanes of a user, end to end: the compiled code is handed few arrays, and little else takes memory."""
+
+    places: dict[int, int]
+    """Lanes by attribute."""
+    searches: Sequence[_Search]
+    by: npt.NDArray[np.intp]
+    """The search of each lane."""
+    rows: Int32s
+    scores: Float32s
+    bounds: npt.NDArray[np.int64]
+    lowest: Float32s
+
+    def lanes(self) -> dict[int, _Lane]:
+        """Return the lanes by attribute."""
+        return {
+            attribute: _Lane(self.searches[by], self.rows[start:end], self.scores[start:end], lowest)
+            for attribute, by, (start, end), lowest in zip(
+                self.places, self.by.tolist(), pairwise(self.bounds.tolist()), self.lowest.tolist(), strict=True
+            )
+        }
+
+
+def _kept(lanes: Mapping[int, _Lane]) -> _Kept:
+    searches = {id(lane.search): lane.search for lane in lanes.values()}
+    numbers = {search: number for number, search in enumerate(searches)}
+    return _Kept(
+        places={attribute: at for at, attribute in enumerate(lanes)},
+        searches=list(searches.values()),
+        by=np.array([numbers[id(lane.search)] for lane in lanes.values()], np.intp),
+        rows=np.concatenate([lane.rows for lane in lanes.values()]),
+        scores=np.concatenate([lane.scores for lane in lanes.values()]),
+        bounds=bounds_of([len(lane.rows) for lane in lanes.values()]),
+        lowest=np.array([lane.lowest for lane in lanes.values()], np.float32),
+    )
 
 
 class Changes:
@@ -72,7 +116,7 @@ class Near:
         """Remember so many users, at about 16 KB each."""
         self._changes = Changes()
         self._most = users
-        self._users: OrderedDict[object, dict[int, _Kept]] = OrderedDict()
+        self._users: OrderedDict[object, _Kept] = OrderedDict()
         self._lowest: dict[int, deque[float]] = {}  # of the last users, by lane
 
     def changed(self, rows: Int32s) -> None:
@@ -116,26 +160,32 @@ class Near:
         That of a new user has lanes of other attributes too, up to as many again: the user's next lists will want them,
         and among so many they cost next to nothing.
         """
-        known = self._users.get(query.user, {})
+        known = self._users.get(query.user)
         lanes = [(attribute, max(_LEAST, _TIMES * k)) for attribute, k in query.lanes]
-        if not known:
+        if known is None:
             asked = {attribute for attribute, _ in lanes}
             others = [attribute for attribute, count in enumerate(present_counts) if count and attribute not in asked]
             lanes += [(attribute, _LEAST) for attribute in others[: len(lanes)]]
         floors = [self._guess(attribute, known) for attribute, _ in lanes]
         return replace(query, lanes=lanes, seen=no_rows(), floors=floors)
 
-    def _guess(self, lane: int, known: Mapping[int, _Kept]) -> float:
+    def _guess(self, lane: int, known: _Kept | None) -> float:
         """Return what the rows to keep may score: what they did before, or what the last users' did."""
-        return (known[lane].lowest if lane in known else min(self._lowest.get(lane, [-np.inf]))) - _SLACK
+        if known is not None and lane in known.places:
+            return float(known.lowest[known.places[lane]]) - _SLACK
+        return min(self._lowest.get(lane, [-np.inf])) - _SLACK
 
     def _keep(self, wide: Sequence[Query], found: Mapping[LaneOf, Hits], oldest_ms: int) -> None:
-        for (i, at), (rows, scores) in found.items():
-            attribute, k = wide[i].lanes[at]
-            lowest = float(scores[-1]) if len(rows) == k else -np.inf
-            kept = _Kept(wide[i].vector, self._changes.count, oldest_ms, rows.copy(), scores.copy(), lowest)
-            self._lowest.setdefault(attribute, deque(maxlen=_LAST)).append(lowest)
-            keep(self._users, wide[i].user, self._users.get(wide[i].user, {}) | {attribute: kept}, self._most)
+        for i, own in groupby(found.items(), lambda item: item[0][0]):
+            known = self._users.get(wide[i].user)
+            lanes = {} if known is None else known.lanes()
+            search = _Search(wide[i].vector, oldest_ms, self._changes.count)
+            for (_, at), (rows, scores) in own:
+                attribute, k = wide[i].lanes[at]
+                lowest = float(scores[-1]) if len(rows) == k else -np.inf
+                lanes[attribute] = _Lane(search, rows, scores, lowest)
+                self._lowest.setdefault(attribute, deque(maxlen=_LAST)).append(lowest)
+            keep(self._users, wide[i].user, _kept(lanes), self._most)
 
     def _look(
         self, rows: Rows, queries: Sequence[Query], lanes: Iterable[LaneOf], oldest_ms: int
@@ -143,49 +193,56 @@ class Near:
         """Return the hits of those of `lanes`, in order, whose best are surely among the rows that were kept."""
         hits: dict[LaneOf, Hits] = {}
         for i, own in groupby(lanes, lambda lane: lane[0]):
-            known = self._users.get(queries[i].user, {})
-            if known:
-                self._users.move_to_end(queries[i].user)
-            usable = [
-                (at, kept)
-                for _, at in own
-                if (kept := known.get(queries[i].lanes[at][0])) is not None and kept.oldest_ms <= oldest_ms
-            ]
-            for at, found in self._looked(rows, queries[i], usable):
+            known = self._users.get(queries[i].user)
+            if known is None:
+                continue
+            self._users.move_to_end(queries[i].user)
+            usable = [search.oldest_ms <= oldest_ms for search in known.searches]
+            places = {at: known.places.get(queries[i].lanes[at][0]) for _, at in own}
+            lanes_of = {at: place for at, place in places.items() if place is not None and usable[known.by[place]]}
+            for at, found in self._looked(rows, queries[i], known, lanes_of):
                 hits[i, at] = found
         return hits
 
-    def _looked(self, rows: Rows, query: Query, lanes: Sequence[tuple[int, _Kept]]) -> Iterable[tuple[int, Hits]]:
-        changed = self._changes.since(min((kept.changes for _, kept in lanes), default=0))
+    def _looked(self, rows: Rows, query: Query, known: _Kept, lanes: Mapping[int, int]) -> Iterable[tuple[int, Hits]]:
+        """Look at the rows that are kept of lanes of the query, which are given with their places."""
+        places = np.fromiter(lanes.values(), np.intp, len(lanes))
+        by = known.by[places]
+        changed = self._changes.since(min((known.searches[number].changes for number in by.tolist()), default=0))
         if not lanes or changed is None:
             return
-        wanted = [query.lanes[at] for at, _ in lanes]
+        wanted = [query.lanes[at] for at in lanes]
         room = bounds_of([k for _, k in wanted])
         scores, found = np.zeros(int(room[-1]), np.float32), np.zeros(int(room[-1]), np.int32)
-        sizes = np.zeros(len(lanes), np.int64)
+        sizes, lowest = np.zeros(len(lanes), np.int64), known.lowest[places]
+        moved = np.array([np.linalg.norm(query.vector - search.vector) for search in known.searches], np.float32)
         among = KeptLanes(
-            rows=np.concatenate([kept.rows for _, kept in lanes]),
-            scores=np.concatenate([kept.scores for _, kept in lanes]),
-            bounds=bounds_of([len(kept.rows) for _, kept in lanes]),
-            lowest=np.array([kept.lowest for _, kept in lanes], np.float32),
-            moved=np.linalg.norm(query.vector - np.stack([kept.vector for _, kept in lanes]), axis=1)
-            + np.float32(INEXACT),
+            rows=known.rows,
+            scores=known.scores,
+            starts=known.bounds[places],
+            ends=known.bounds[places + 1],
+            lowest=lowest,
+            moved=moved[by] + np.float32(INEXACT),
             attributes=np.array([attribute for attribute, _ in wanted], np.int64),
             changed=changed,
         )
         weight = np.float32(query.weight)
         look(rows, among, query.vector, weight, query.spoken, query.seen, room, scores, found, sizes)
-        for (at, kept), (_, k), start, size in zip(lanes, wanted, room.tolist(), sizes.tolist(), strict=False):
-            if size == k or kept.lowest == -np.inf:
+        for at, (_, k), start, size, least in zip(
+            lanes, wanted, room.tolist(), sizes.tolist(), lowest.tolist(), strict=False
+        ):
+            if size == k or least == -np.inf:
                 yield at, (found[start : start + size], scores[start : start + size])
 
 
 class KeptLanes(NamedTuple):
-    """Rows that were kept, lane after lane by `bounds`, and those that have changed, which may be there twice."""
+    """Rows that were kept, the lanes to look at, and the rows that have changed, which may be there twice."""
 
     rows: Any
     scores: Any
-    bounds: Any
+    starts: Any
+    """int64 [lanes]: where in `rows` a lane begins."""
+    ends: Any
     lowest: Any
     """float32 [lanes]"""
     moved: Any
@@ -201,18 +258,18 @@ def look(
 ) -> None:  # fmt: skip
     """Fill the heaps `scores`, `found` and `sizes` of each lane, in order, with the best that no other row can beat."""
     high, low, scales = rows.high, rows.low, rows.scales
-    kept, before, bounds, changed = among.rows, among.scores, among.bounds, among.changed
+    kept, before, changed = among.rows, among.scores, among.changed
     new = np.empty(len(changed), np.float32)
     cosines(high, low, scales, vector, changed, new)
     for lane in range(len(among.attributes)):
-        attribute, moved, end = among.attributes[lane], among.moved[lane], bounds[lane + 1]
+        attribute, moved, end = among.attributes[lane], among.moved[lane], among.ends[lane]
         floor, start, room, size = among.lowest[lane] + moved, heaps[lane], heaps[lane + 1] - heaps[lane], 0
         for at in range(len(changed)):
             row = changed[at]
             score = _worth(rows, row, new[at], attribute, weight, floor, spoken, seen)
             if score > floor and not _is_there(found, start, size, row):
                 size = keep_best(scores, found, start, size, room, score, row)
-        for at in range(bounds[lane], end):
+        for at in range(among.starts[lane], end):
             if size == room and before[at] + moved < scores[start]:
                 break  # and so it is with all that follow
             if at + _AHEAD < end:

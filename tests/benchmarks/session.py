@@ -195,14 +195,14 @@ class Reader:
 
     def _read(self) -> None:
         while not self._stopped.is_set():
-            batch = self._consumer.consume(100, timeout=0.01) or []
-            now = time.time() * 1000
-            for message in batch:
-                value = message.value() or b""
-                event = int(self._decoder.decode(value).event_id)
-                if event >= self._first:
-                    self.arrived_ms[event] = now
-                    self.sizes.append(len(value))
+            message = self._consumer.poll(0.1)  # of several at once it would wait for the last
+            if message is None:
+                continue
+            now, value = time.time() * 1000, message.value() or b""
+            event = int(self._decoder.decode(value).event_id)
+            if event >= self._first:
+                self.arrived_ms[event] = now
+                self.sizes.append(len(value))
 
 
 def steady(settings: Settings, viewers: Viewers, committed: Committed, rate: float, seconds: float) -> list[float]:
