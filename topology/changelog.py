@@ -14,6 +14,7 @@ from topology.settings import Settings
 # Not a key that any record has: ids have no control characters in front, and compaction keeps one marker a partition.
 _MARKER_KEY = b"\0end"
 _QUIET_S = 30.0
+_BATCH = 500  # states, of which one may take 10 kB
 
 
 class _Produces(Protocol):
@@ -46,7 +47,7 @@ class Changelog:
             partitions_of(consumer, self._settings, self._topic)  # without it, librdkafka waits half a second to assign
             consumer.assign([TopicPartition(self._topic, partition, OFFSET_BEGINNING)])
             while True:
-                batch = consumer.consume(10_000, timeout=0.1) or consumer.consume(1, timeout=_QUIET_S)
+                batch = consumer.consume(_BATCH, timeout=0.1) or consumer.consume(1, timeout=_QUIET_S)
                 if not batch:
                     raise BrokerUnavailable(f"{self._topic}/{partition} was silent for {_QUIET_S:.0f} s while read")
                 for message in batch:

@@ -16,6 +16,7 @@ from topology.settings import Role, Settings
 T = TypeVar("T")
 _TIMEOUT_S = 10.0
 _BATCH = 5_000
+_AHEAD_KB = 4_096
 # The coordinator of a group and the leader of a partition are not there at once, and move when a broker ends.
 _NOT_THERE_YET = (
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
@@ -50,6 +51,9 @@ def make_consumer(settings: Settings, group: str, **more: Any) -> Consumer:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_wait_max_ms=20,
+            # librdkafka reads 64 MB of every partition ahead, and looks only once a second whether there is room again.
+            queued_max_messages_kbytes=_AHEAD_KB,
+            fetch_queue_backoff_ms=5,
             **more,
         )
     )

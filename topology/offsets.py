@@ -67,7 +67,6 @@ class GroupPositions:
             # One record is all that a look needs; the broker still sends one whole batch.
             fetch_message_max_bytes=1_024,
             queued_min_messages=1,
-            fetch_queue_backoff_ms=10,
         )
 
     def look(self, partitions: Sequence[int] | None = None) -> dict[int, Position]:
