@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from itertools import count
 from multiprocessing.synchronize import Barrier
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from schemas.errors import StoreUnavailable
 from schemas.table import to_table
 from streams.attribute_store import AttributeStore
 from streams.database import Database
@@ -91,7 +93,8 @@ def _work(job: tuple[str, int, int, int, int, int]) -> tuple[float, float, float
         store.upsert(run)
         if number % COMPACT_EVERY == 0:
             for table in store.tables.values():
-                table.compact()
+                with suppress(StoreUnavailable):  # another worker of this shard compacts it
+                    table.compact()
     return start, time.time(), time.process_time() - cpu
 
 
