@@ -122,7 +122,7 @@ bench-gate: install  ## fail if annotate has become slower, by CPU time against 
 bench-gpu: install  ## encoders on a CUDA machine against torch and the roofline; ends with one line where there is none
 	$(BIN)/python -m tests.benchmarks.gpu
 
-bench: bench-ingest bench-freshness bench-store bench-swap  ## those that need a quarter of an hour together, each with its table
+bench: bench-ingest bench-freshness bench-store bench-swap  ## those that need twenty minutes together, each with its table
 
 bench-media: install  ## a thousand videos, one in twenty broken, through annotate and media; VIDEOS= for fewer, OCR=1 reads them
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.media --videos $(or $(VIDEOS),1000) $(if $(OCR),--ocr)
