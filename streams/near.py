@@ -125,8 +125,8 @@ class Near:
 
     def search(
         self, rows: Rows, timeline: Int32s, present_counts: Sequence[int], queries: Sequence[Query], oldest_ms: int
-    ) -> list[list[Hits]]:
-        """Return the hits of each lane of each query; `seen` and `timeline` are in order.
+    ) -> list[list[Int32s]]:
+        """Return the rows that each lane of each query finds, best first; `seen` and `timeline` are in order.
 
         Eligible rows are those that were not uploaded before `oldest_ms`. What a user's lanes fetch is looked for among
         the rows near the user; where it can't be told from them, more rows are kept and looked at, and where many of
@@ -148,11 +148,12 @@ class Near:
             self._keep(wide, scanned(rows, wide, sorted(unknown + more), present_counts), oldest_ms)
             hits |= self._look(rows, queries, unknown, oldest_ms)
         hits |= scanned(rows, queries, [lane for lane in lanes if lane not in hits], present_counts)
+        found = {lane: best for lane, (best, _) in hits.items()}
         for i, query in enumerate(queries):
             for at, (attribute, k) in enumerate(query.lanes):
                 if attribute in (NEWEST, AMONG):
-                    hits[i, at] = first_of(rows, query, timeline if attribute == NEWEST else query.among[at], k)
-        return [[hits[i, at] for at in range(len(query.lanes))] for i, query in enumerate(queries)]
+                    found[i, at] = first_of(rows, query, timeline if attribute == NEWEST else query.among[at], k)
+        return [[found[i, at] for at in range(len(query.lanes))] for i, query in enumerate(queries)]
 
     def _wide(self, query: Query, present_counts: Sequence[int]) -> Query:
         """Return the query for the rows to keep: more of each lane, seen or not.

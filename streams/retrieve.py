@@ -102,7 +102,6 @@ def _with_first(more: Found, found: Found) -> Found:
     first = int(found.bounds[1])
     return Found(
         rows=np.concatenate([more.rows, found.rows[first:]]),
-        scores=np.concatenate([more.scores, found.scores[first:]]),
         bounds=np.append(0, found.bounds[1:] - first + len(more.rows)),
         removed=found.removed,
     )

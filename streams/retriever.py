@@ -57,17 +57,9 @@ class Request:
     user: str = ""
 
 
-@dataclass(frozen=True)
-class Hits:
-    """What a lane found, best first: numbers of videos, and their scores."""
-
-    rows: list[int]
-    scores: list[float]
-
-
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Rows and their scores, lane after lane, each best first; and how many videos each reason kept out of all lanes.
+    """Rows, lane after lane, each best first; and how many videos each reason kept out of all lanes.
 
     `bounds` [lanes + 1] say where a lane begins. The reasons are in this order, each video for the first that holds:
     unavailable (taken down, or without a vector), policy (some policy attribute is present or open), too_old, language,
@@ -75,28 +67,20 @@ class Found:
     """
 
     rows: Int32s
-    scores: Float32s
     bounds: npt.NDArray[np.int64]
     removed: dict[str, int]
 
     @property
-    def lanes(self) -> tuple[Hits, ...]:
+    def lanes(self) -> tuple[list[int], ...]:
         """What each lane found."""
-        return tuple(
-            Hits(self.rows[start:end].tolist(), self.scores[start:end].tolist())
-            for start, end in pairwise(self.bounds.tolist())
-        )
+        return tuple(self.rows[start:end].tolist() for start, end in pairwise(self.bounds.tolist()))
 
 
-def found_in(lanes: Sequence[tuple[Int32s, Float32s]], removed: dict[str, int]) -> Found:
-    """Return what was found in lanes, given as rows and scores."""
+def found_in(lanes: Sequence[Int32s], removed: dict[str, int]) -> Found:
+    """Return what was found in lanes."""
     bounds = np.zeros(len(lanes) + 1, np.int64)
-    np.cumsum([len(rows) for rows, _ in lanes], out=bounds[1:])
-    if not lanes:
-        return Found(no_rows(), np.empty(0, np.float32), bounds, removed)
-    return Found(
-        np.concatenate([rows for rows, _ in lanes]), np.concatenate([scores for _, scores in lanes]), bounds, removed
-    )
+    np.cumsum([len(rows) for rows in lanes], out=bounds[1:])
+    return Found(np.concatenate(lanes) if lanes else no_rows(), bounds, removed)
 
 
 @dataclass(frozen=True)

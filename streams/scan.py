@@ -191,20 +191,24 @@ def _needed(
 
     `plain`: of a group that has a lane of all rows, to these.
     """
+    # As plain arrays of one length: by their places in longer ones they would be taken one by one.
+    wanted, served = need[:count], eligible[start : start + count]
     everything = False
-    need[:count] = 0
+    wanted[:] = 0
     for lane in range(first, last):
-        if attributes[lane] == ANY:
+        attribute = attributes[lane]
+        if attribute == ANY:
             everything = True
             continue
+        bits = present[attribute, start : start + count]
         for i in range(count):
-            need[i] |= present[attributes[lane], start + i]
+            wanted[i] |= bits[i]
     total = 0
     for i in range(count):
-        need[i] &= eligible[start + i]
-        total += _bits(need[i])
+        wanted[i] &= served[i]
+        total += _bits(wanted[i])
     if everything and plain:
-        need[:count] = eligible[start : start + count]
+        wanted[:] = served
     return count * 64 if everything else total
 
 

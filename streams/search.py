@@ -11,7 +11,7 @@ from streams.coarse import DENSE
 from streams.intrinsics import CHUNK
 from streams.names import Int32s
 from streams.retriever import Float32s
-from streams.scan import ANY, BLOCK_BYTES, INEXACT, SPARSE_BYTES, Plan, Rows, bounds_of, cosines, newest, rank, scan
+from streams.scan import ANY, BLOCK_BYTES, INEXACT, SPARSE_BYTES, Plan, Rows, bounds_of, newest, rank, scan
 from streams.vectors import to_codes
 
 Hits = tuple[Int32s, Float32s]
@@ -107,13 +107,10 @@ def _above_guesses(
     return hits
 
 
-def first_of(rows: Rows, query: Query, timeline: Int32s, k: int) -> Hits:
+def first_of(rows: Rows, query: Query, timeline: Int32s, k: int) -> Int32s:
     """Return the last `k` rows of `timeline` that may be served."""
     found = np.empty(min(k, len(timeline)), np.int32)
-    found = found[: newest(rows, query.spoken, query.seen, timeline, found)]
-    scores = np.empty(len(found), np.float32)
-    cosines(rows.high, rows.low, rows.scales, query.vector, found, scores)
-    return found, scores
+    return found[: newest(rows, query.spoken, query.seen, timeline, found)]
 
 
 def _groups(query: Query, lanes: Sequence[int], present_counts: Sequence[int], rows: int) -> list[list[int]]:

@@ -180,8 +180,8 @@ class Snapshot:
             self._embeddings.coarse, *self._embeddings.columns, self._p.view(np.uint16), _LOGS, self._languages,
             self._eligible[: (count + 63) // 64], self._certified, self._marks,
         )  # fmt: skip
-        hits = self._near.search(rows, self._timeline.rows, self._certified_counts.tolist(), queries, oldest_ms)
-        return [found_in(lanes, self._removed(query)) for lanes, query in zip(hits, queries, strict=True)]
+        found = self._near.search(rows, self._timeline.rows, self._certified_counts.tolist(), queries, oldest_ms)
+        return [found_in(lanes, self._removed(query)) for lanes, query in zip(found, queries, strict=True)]
 
     def _query(self, request: Request) -> Query:
         vector = np.zeros(self.dim, np.float32) if request.vector is None else request.vector

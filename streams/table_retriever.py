@@ -135,13 +135,8 @@ class TableRetriever:
         return [self._whole(request, of, oldest_ms) for request, of in zip(requests, found, strict=True)]
 
     def _whole(self, request: Request, found: Found, oldest_ms: int) -> Found:
-        scores = found.scores.copy()
-        for lane, start, end in zip(request.lanes, found.bounds[:-1], found.bounds[1:], strict=True):
-            if lane.attribute is not None:
-                index = self._held.attribute_index[lane.attribute]
-                scores[start:end] += request.probability_weight * self.describe(found.rows[start:end]).log_p[:, index]
         counts = self._removed(request.languages, oldest_ms) | {"seen": found.removed.get("seen", 0)}
-        return replace(found, scores=scores, removed={reason: count for reason, count in counts.items() if count})
+        return replace(found, removed={reason: count for reason, count in counts.items() if count})
 
     def _lanes(self, request: Request, oldest_ms: int) -> list[Lane]:
         """Return the lanes as rows that the tables propose for each, best first."""

@@ -28,7 +28,7 @@ def snapshot_of(*annotations: Annotation) -> Snapshot:
 
 def found(snapshot: Snapshot, attribute: str) -> list[str]:
     [hits] = snapshot.search([Request(None, [Lane(100, attribute)])], 0)
-    return sorted(snapshot.video_ids(hits.lanes[0].rows))
+    return sorted(snapshot.video_ids(hits.lanes[0]))
 
 
 def certified(snapshot: Snapshot, video_id: str) -> list[bool]:

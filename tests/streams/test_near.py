@@ -51,7 +51,7 @@ def test_annotations_and_removals_since_are_seen():
     for turn in range(20):
         assert same(videos, request)
         [found] = videos.snapshot.search([request], 0)
-        best = found.lanes[0].rows
+        best = found.lanes[0]
         videos.snapshot.apply(
             [
                 removal(f"v{best[0]}") if best[0] < 2_000 else removal(f"new{best[0] - 2_000}"),

@@ -50,7 +50,7 @@ def contents(snapshot: Snapshot) -> list[object]:
 def served(snapshot: Snapshot, oldest_ms: int = 0) -> list[int]:
     """The rows that a search can find."""
     [found] = snapshot.search([Request(None, [Lane(len(snapshot) or 1, newest=True)])], oldest_ms)
-    return sorted(found.lanes[0].rows)
+    return sorted(found.lanes[0])
 
 
 def removed(snapshot: Snapshot, oldest_ms: int = 0, seen: Sequence[str] = (), **request) -> dict[str, int]:

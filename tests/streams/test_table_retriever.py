@@ -44,7 +44,7 @@ def test_through_an_index_lanes_are_full_and_right_whatever_the_filter_leaves(in
     seen = [f"v{i}" for i in range(0, 1_000, 2)]
     lanes = [Lane(6, "funny"), Lane(200, "calm"), Lane(300), Lane(50, newest=True)]
     [found] = engine.videos.search([Request(query, lanes, engine.videos.find(seen))], 0)
-    [funny, calm, nearest, newest] = [engine.videos.video_ids(lane.rows) for lane in found.lanes]
+    [funny, calm, nearest, newest] = [engine.videos.video_ids(lane) for lane in found.lanes]
     order = [f"v{i}" for i in np.argsort(-(vectors @ query)) if f"v{i}" not in set(seen)]
     assert funny == [name for name in order if int(name[1:]) % 2_000 == 7]
     assert len(set(calm) & set([name for name in order if int(name[1:]) % 2 == 0][:200])) >= 198
