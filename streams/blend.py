@@ -51,15 +51,16 @@ def blend(offers: Offers, limits: Limits, chosen: Any, pools: Any, refused: Any)
 
     A near-duplicate of what is placed comes only when nothing else is left for the list.
     """
-    members, bounds, places = offers.members, offers.bounds, offers.places
-    n = len(offers.creators)
+    # As plain arrays: taken from a tuple within a loop, each would be counted as one more reference every time.
+    vectors, has, creators, members, scores, rungs, bounds, places, shares = offers
+    n = len(creators)
     starts = bounds[:-1].copy()
     taken = np.zeros(len(places), np.int64)
     placed = np.empty(limits.k, np.int64)
     used = np.zeros(n, np.bool_)
     nearest = np.full(n, np.float32(-1.0))
     compared = np.zeros(n, np.int64)
-    held = np.zeros(len(offers.shares), np.float32)
+    held = np.zeros(len(shares), np.float32)
     blocked = np.zeros(len(places), np.bool_)
     count = 0
     for strict in (True, False):
@@ -69,7 +70,10 @@ def blend(offers: Offers, limits: Limits, chosen: Any, pools: Any, refused: Any)
             pool = _turn(places, taken, blocked)
             if pool < 0:
                 break
-            at = _best(offers, limits, pool, starts, strict, placed, count, used, nearest, compared, held, refused)
+            at = _best(
+                vectors, has, creators, members, scores, rungs, bounds, shares,
+                limits, pool, starts, strict, placed, count, used, nearest, compared, held, refused,
+            )  # fmt: skip
             if at < 0:
                 blocked[pool] = True
                 continue
@@ -80,7 +84,7 @@ def blend(offers: Offers, limits: Limits, chosen: Any, pools: Any, refused: Any)
             refused[position] = 0
             taken[pool] += 1
             count += 1
-            _hold(offers.has, position, held)
+            _hold(has, position, held)
             blocked[:] = False  # what the cap refused may come now
     return count
 
@@ -104,29 +108,29 @@ def _turn(places: Any, taken: Any, blocked: Any) -> int:
 
 @inlined
 def _best(
-    offers: Offers, limits: Limits, pool: int, starts: Any, strict: bool, placed: Any, count: int,
+    vectors: Any, has: Any, creators: Any, members: Any, scores: Any, rungs: Any, bounds: Any, shares: Any,
+    limits: Limits, pool: int, starts: Any, strict: bool, placed: Any, count: int,
     used: Any, nearest: Any, compared: Any, held: Any, refused: Any,
 ) -> int:  # fmt: skip
     """Return where in `members` the pool's next video stands, -1 if it has none now."""
-    members, end = offers.members, offers.bounds[pool + 1]
     best, highest, seen, rung, leading = -1, -np.inf, 0, -1, True
     in_order = limits.diversity >= 1.0 and limits.calibration <= 0.0
-    for at in range(starts[pool], end):
+    for at in range(starts[pool], bounds[pool + 1]):
         position = members[at]
-        if rung >= 0 and offers.rungs[at] != rung:
+        if rung >= 0 and rungs[at] != rung:
             break
         if used[position]:
             if leading:
                 starts[pool] = at + 1
             continue
         leading = False
-        reason = _refusal(offers, limits, position, strict, placed, count, nearest, compared)
+        reason = _refusal(vectors, creators, limits, position, strict, placed, count, nearest, compared)
         if reason != 0:
             refused[position] = reason
             continue
-        rung = offers.rungs[at]
+        rung = rungs[at]
         seen += 1
-        value = _value(offers, limits, position, offers.scores[at], nearest[position], held, count)
+        value = _value(has, shares, limits, position, scores[at], nearest[position], held, count)
         if value > highest:
             best, highest = at, value
         if in_order or seen == limits.head:
@@ -136,26 +140,28 @@ def _best(
 
 @inlined
 def _refusal(
-    offers: Offers, limits: Limits, position: int, strict: bool, placed: Any, count: int, nearest: Any, compared: Any
-) -> int:
+    vectors: Any, creators: Any, limits: Limits, position: int, strict: bool, placed: Any, count: int,
+    nearest: Any, compared: Any,
+) -> int:  # fmt: skip
     if limits.near_duplicate < 1.0 or limits.diversity < 1.0:
-        _compare(offers.vectors, position, placed, count, nearest, compared)
+        _compare(vectors, position, placed, count, nearest, compared)
     if strict and limits.near_duplicate < 1.0 and nearest[position] > limits.near_duplicate:
         return NEAR_DUPLICATE
-    creators = offers.creators
     if crowded(creators, placed, count, creators[position], limits.creator_limit, limits.creator_window):
         return CREATOR_CAP
     return 0
 
 
 @inlined
-def _value(offers: Offers, limits: Limits, position: int, score: Any, nearest: Any, held: Any, count: int) -> Any:
+def _value(
+    has: Any, shares: Any, limits: Limits, position: int, score: Any, nearest: Any, held: Any, count: int
+) -> Any:
     """Return the maximal marginal relevance of a video, and what it does for the list's calibration."""
     value = limits.diversity * score
     if limits.diversity < 1.0:
         value -= (1.0 - limits.diversity) * max(nearest, np.float32(0.0))
     if limits.calibration > 0.0:
-        value += limits.calibration * _lacking(offers.has, position, offers.shares, held, count)
+        value += limits.calibration * _lacking(has, position, shares, held, count)
     return value
 
 
@@ -173,13 +179,26 @@ def crowded(creators: Any, placed: Any, count: int, creator: int, limit: int, wi
 @inlined
 def _compare(vectors: Any, position: int, placed: Any, count: int, nearest: Any, compared: Any) -> None:
     """Bring a video's highest cosine to what is placed up to date: each pair is looked at once, and few are."""
-    vector = vectors[position]
-    for at in range(compared[position], count):
-        other = vectors[placed[at]]
-        product = np.float32(0.0)
+    vector, at, highest = vectors[position], compared[position], nearest[position]
+    while at + 4 <= count:  # a processor adds several sums at once, and one alone waits for itself
+        first, second, third, fourth = (
+            vectors[placed[at]], vectors[placed[at + 1]], vectors[placed[at + 2]], vectors[placed[at + 3]],
+        )  # fmt: skip
+        a = b = c = e = np.float32(0.0)
+        for d in range(len(vector)):
+            a += vector[d] * first[d]
+            b += vector[d] * second[d]
+            c += vector[d] * third[d]
+            e += vector[d] * fourth[d]
+        highest = max(highest, a, b, c, e)
+        at += 4
+    while at < count:
+        other, product = vectors[placed[at]], np.float32(0.0)
         for d in range(len(vector)):
             product += vector[d] * other[d]
-        nearest[position] = max(nearest[position], product)
+        highest = max(highest, product)
+        at += 1
+    nearest[position] = highest
     compared[position] = count
 
 
