@@ -12,7 +12,7 @@ from numba.core import config
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_CALLED = ("compiled", "intrinsics", "coarse", "heaps", "scan")
+_CALLED = ("compiled", "intrinsics", "coarse", "heaps", "scan", "sorting")
 _FOLDER = "CACHE_DIR"  # of numba's settings, which exist only as it runs
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from streams.compiled import compiled
-from streams.heaps import keep_best, order
 
 
 @compiled
@@ -94,15 +93,6 @@ def take_up(found: Any, lifts: Any, trend: Any, weight: Any, popularities: Any, 
         lifts[video] = np.float32(0.0)
         popularities[i] = np.float32(1.0) + np.float32(2.0) * trend[video]
     _to_logarithms(popularities)
-
-
-@compiled
-def put_first(popularities: Any, lifts: Any, qualities: Any, best: Any) -> None:
-    """Fill `best` with the positions of the highest sums, and `qualities` with these, the highest first."""
-    size = 0
-    for i in range(len(lifts)):
-        size = keep_best(qualities, best, 0, size, len(best), popularities[i] + lifts[i], i)
-    order(qualities, best, 0, size)
 
 
 @compiled

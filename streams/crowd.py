@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.cowatch import add_lifts, add_pairs, keep_neighbours, look_up, put_first, take_up
+from streams.cowatch import add_lifts, add_pairs, keep_neighbours, look_up, take_up
 from streams.names import grown
 from streams.policy import CrowdSettings
 from streams.retriever import Bools, Float32s, Int32s, distinct
+from streams.sorting import highest
 
 _STEP_MS = 3_600_000  # the past fades by the hour
 _FADED = 0.05  # a neighbour of fewer co-watches is forgotten
@@ -137,9 +138,7 @@ class Crowd:
         popularity, lift = np.empty(len(found), np.float32), np.empty(len(found), np.float32)
         weight = np.float32(lift_weight / max(1, len(slots)) ** self._settings.damping)
         take_up(found, self._lifts, self._trend, weight, popularity, lift)
-        best = np.empty(min(most, len(found)), np.int64)
-        put_first(popularity, lift, np.empty(len(best), np.float32), best)
-        return Ranking(found, popularity, lift, self._rows[found[best]])
+        return Ranking(found, popularity, lift, self._rows[found[highest(popularity + lift, most)]])
 
     def qualities(self, ranking: Ranking, rows: Int32s) -> tuple[Float32s, Float32s]:
         """Return two parts of the quality of rows to the user of a ranking, 0 for those that are not in it.
@@ -165,7 +164,7 @@ class Crowd:
         add_lifts(few, counts, one, counts[0], 1.0, counts[1].copy(), np.zeros(self._settings.neighbours, np.int32))
         keep_neighbours(few, counts, one, np.zeros(3, np.int32))
         take_up(one, counts[0].copy(), counts[0], np.float32(1.0), counts[0].copy(), counts[0].copy())
-        put_first(counts[0], counts[0], counts[0].copy(), np.zeros(1, np.int64))
+        highest(counts[0], 1)
         look_up(one, counts[0], counts[0], one, one.copy(), one, counts[0], counts[0])
 
     def _known(self, rows: Int32s) -> Int32s:

@@ -6,7 +6,6 @@ from random import Random
 from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.candidates import Fallback, Lane
 from schemas.user_state import UserState
@@ -18,8 +17,6 @@ from streams.retriever import Described, Float32s, Found, Int32s, Request, Retri
 from streams.retriever import Lane as Wanted
 from streams.seen import SeenRows
 
-Positions = npt.NDArray[np.int64]
-
 LANES: tuple[Lane, ...] = get_args(Lane)
 RUNGS: tuple[Fallback, ...] = get_args(Fallback)
 """The fallback ladder, by the number of a rung."""
@@ -30,14 +27,16 @@ class Plan:
     """A list before the search: its places, what is asked for, and what the crowd says to its user.
 
     The lanes of the request: the newest, each attribute of `quotas`, and where there is a taste or a crowd the nearest,
-    the best of the crowd, and new videos. `index` numbers the attributes.
+    the best of the crowd, and new videos. `new` are rows of these, of which the last lane takes the first, and `draws`
+    Thompson samples of how satisfying each is, the highest first. `index` numbers the attributes.
     """
 
     request: Request
     quotas: dict[str, int]
     shares: Float32s
     ranking: Ranking | None
-    draws: np.random.Generator | None
+    new: Int32s
+    draws: Float32s
     index: dict[str, int]
 
 
@@ -97,17 +96,13 @@ def plan(run: Run, state: UserState | None, rng: Random) -> Plan:
     if vector is not None:
         left = settings.k - sum(by_attribute.values())
         lanes.append(Wanted(settings.k + left * settings.overfetch))  # the others may take k of them
-    ranking = draws = None
+    ranking, new, draws = None, no_rows(), np.empty(0, np.float32)
     if crowd is not None and len(crowd):
         ranking = crowd.rank(seen, settings.k * settings.crowd_fetch, settings.lift_weight)
         lanes.append(Wanted(len(ranking.best), among=ranking.best))
     if crowd is not None:
-        draws = np.random.Generator(np.random.PCG64(rng.getrandbits(64)))
-        recent = run.recent
-        if len(recent) > settings.new_sample:
-            step = len(recent) // settings.new_sample
-            recent = recent[int(draws.integers(step)) :: step][: settings.new_sample]
-        lanes.append(Wanted(len(recent), among=recent))
+        new, draws = _new(run.recent, crowd, settings, rng)
+        lanes.append(Wanted(_places_for_new(settings) * settings.overfetch, among=new))
     request = Request(
         vector, lanes, seen, settings.languages, settings.probability_weight, state.user_id if state else ""
     )
@@ -116,6 +111,7 @@ def plan(run: Run, state: UserState | None, rng: Random) -> Plan:
         by_attribute,
         np.array([share.get(attribute, 0.0) for attribute in run.index], np.float32),
         ranking,
+        new,
         draws,
         run.index,
     )
@@ -145,7 +141,9 @@ def offer(run: Run, plan: Plan, found: Found) -> Offered:
     fill_parts(known.vectors, vector, popularity, lift, np.float32(settings.quality_weight), parts)
     new = np.empty(0, np.int64)
     if crowd is not None:
-        new = _new(plan, rows, np.searchsorted(rows, found.rows[last:]), parts.draw, settings, crowd)
+        new = np.searchsorted(rows, found.rows[last:])
+        by_row = np.argsort(plan.new)
+        parts.draw[new] = plan.draws[by_row[np.searchsorted(plan.new, found.rows[last:], sorter=by_row)]]
     lanes = Lanes(
         attributes=np.array([plan.index[attribute] for attribute in plan.quotas], np.int64),
         places=np.array(list(plan.quotas.values()), np.int64),
@@ -159,7 +157,7 @@ def offer(run: Run, plan: Plan, found: Found) -> Offered:
         thin=settings.thin,
         popular=int(k * settings.popular_share),
         co_watched=int(k * settings.co_watched_share),
-        new=int(k * settings.newest_share),
+        new=_places_for_new(settings),
         weight=float(settings.probability_weight),
         uncertain_log_p=math.log(settings.uncertain_p),
         crowd=crowd is not None,
@@ -170,17 +168,23 @@ def offer(run: Run, plan: Plan, found: Found) -> Offered:
     return Offered(rows, known, parts, pools, fill_pools(parts, labels, lanes, rules, pools))
 
 
-def _new(
-    plan: Plan, rows: Int32s, members: Positions, draw: Float32s, settings: RetrievalSettings, crowd: Crowd
-) -> Positions:
-    """Return the new videos that few watched; `draw` is set to a Thompson sample of how satisfying each is.
+def _new(recent: Int32s, crowd: Crowd, settings: RetrievalSettings, rng: Random) -> tuple[Int32s, Float32s]:
+    """Return new videos that few watched, of a sample, and a draw of how satisfying each is, the highest first.
 
     What is known of one is shrunk towards the rate of all.
     """
-    watches, satisfied = crowd.impressions(rows[members])
+    draws = np.random.Generator(np.random.PCG64(rng.getrandbits(64)))
+    if len(recent) > settings.new_sample:
+        step = len(recent) // settings.new_sample
+        recent = recent[int(draws.integers(step)) :: step][: settings.new_sample]
+    watches, satisfied = crowd.impressions(recent)
     few = watches < settings.new_impressions
-    members, watches, satisfied = members[few], watches[few], np.minimum(satisfied[few], watches[few])
+    rows, watches, satisfied = recent[few], watches[few], np.minimum(satisfied[few], watches[few])
     prior, rate = settings.prior_impressions, min(max(crowd.rate, 1e-3), 1 - 1e-3)
-    if plan.draws is not None:
-        draw[members] = plan.draws.beta(prior * rate + satisfied, prior * (1 - rate) + watches - satisfied)
-    return members
+    drawn = draws.beta(prior * rate + satisfied, prior * (1 - rate) + watches - satisfied).astype(np.float32)
+    best = np.argsort(-drawn, kind="stable")
+    return rows[best], drawn[best]
+
+
+def _places_for_new(settings: RetrievalSettings) -> int:
+    return int(settings.k * settings.newest_share)

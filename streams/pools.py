@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streams.compiled import compiled
-from streams.heaps import keep_best, order
+from streams.sorting import descending, highest
 
 RESTRICTED, UNRESTRICTED, POPULAR, CO_WATCHED, NEW, NEWEST = range(6)
 """Lanes by number: the order of `schemas.candidates.Lane`."""
@@ -42,7 +42,7 @@ class Lanes(NamedTuple):
     newest: Any
     """int64: positions, the latest first."""
     new: Any
-    """int64: positions of new videos that few have watched."""
+    """int64: positions of new videos that few have watched, the highest draw first."""
 
 
 class Rules(NamedTuple):
@@ -110,29 +110,6 @@ def fill_parts(vectors: Any, vector: Any, popularity: Any, lift: Any, weight: An
 
 
 @compiled
-def descending(scores: Any) -> Any:
-    """Return positions, the highest score first, of equals the earlier: a radix sort of three passes."""
-    n = len(scores)
-    keys = (scores + np.float32(0.0)).view(np.uint32)  # there is no negative zero after it
-    for i in range(n):
-        if keys[i] < np.uint32(0x8000_0000):
-            keys[i] = np.uint32(0x7FFF_FFFF) - keys[i]
-    order_, sorted_ = np.arange(n), np.empty(n, np.int64)
-    for shift in (0, 11, 22):
-        starts = np.zeros(2049, np.int64)
-        for key in keys:
-            starts[((key >> np.uint32(shift)) & np.uint32(2047)) + 1] += 1
-        for i in range(2048):
-            starts[i + 1] += starts[i]
-        for at in order_:
-            digit = (keys[at] >> np.uint32(shift)) & np.uint32(2047)
-            sorted_[starts[digit]] = at
-            starts[digit] += 1
-        order_, sorted_ = sorted_, order_
-    return order_
-
-
-@compiled
 def fill_pools(parts: Parts, labels: Labels, lanes: Lanes, rules: Rules, pools: Pools) -> int:
     """Fill `pools`, the reserves last; return how many there are.
 
@@ -147,14 +124,16 @@ def fill_pools(parts: Parts, labels: Labels, lanes: Lanes, rules: Rules, pools: 
     quality = parts.popularity + parts.lift
     tilted = parts.popularity + np.float32(2.0) * parts.lift
     by_score, by_quality, by_tilt = descending(score), descending(quality), descending(tilted)
+    certified, worth, ends = _certified(score, labels, lanes, np.float32(rules.weight))
     count, left = 0, k
     for i in range(len(lanes.attributes)):
-        end = _restricted(score, by_score, labels, lanes, rules, i, pools, bounds[count])
+        own = certified[i, : ends[i]], worth[i, : ends[i]]
+        end = _restricted(own, score, by_score, labels, lanes, rules, i, pools, bounds[count])
         count = _close(pools, count, end, RESTRICTED, lanes.attributes[i], lanes.places[i])
         left -= lanes.places[i]
     co_watched, popular = parts.lift > 0, parts.popularity > 0
     if rules.crowd:
-        end = _listed(lanes.new, parts.draw, 2 * k, pools, bounds[count])
+        end = _placed(lanes.new, parts.draw[lanes.new], 0, pools, bounds[count])
         places = min(rules.new, end - bounds[count])
         left -= places
         count = _close(pools, count, end, NEW, -1, places)
@@ -167,7 +146,7 @@ def fill_pools(parts: Parts, labels: Labels, lanes: Lanes, rules: Rules, pools: 
         left -= places
         count = _close(pools, count, end, POPULAR, -1, places)
     else:
-        end = _in_order(lanes.newest, parts.cosine, 0, pools, bounds[count])
+        end = _placed(lanes.newest, parts.cosine[lanes.newest], 0, pools, bounds[count])
         places = min(rules.new, end - bounds[count])
         left -= places
         count = _close(pools, count, end, NEWEST, -1, places)
@@ -180,19 +159,47 @@ def fill_pools(parts: Parts, labels: Labels, lanes: Lanes, rules: Rules, pools: 
         count = _reserve(pools, count, end, CO_WATCHED)
         end = _taken(by_quality, popular, quality, 2 * k, BY_POPULARITY, pools, bounds[count])
         count = _reserve(pools, count, end, POPULAR)
-    end = _in_order(lanes.newest, parts.cosine, BY_AGE, pools, bounds[count])
+    end = _placed(lanes.newest, parts.cosine[lanes.newest], BY_AGE, pools, bounds[count])
     return _reserve(pools, count, end, NEWEST)
 
 
 @compiled
+def _certified(score: Any, labels: Labels, lanes: Lanes, weight: Any) -> Any:
+    """Return the positions that are certified for each lane and their worth [lanes, n], best first, and how many.
+
+    Their worth is their score and `weight` times log p. All lanes are sorted at once, and what is known of a position
+    lies side by side.
+    """
+    certified, log_p, attributes = labels.certified, labels.log_p, lanes.attributes
+    n, count, total = len(score), len(attributes), 0
+    lane_of, at_of, worth_of = (
+        np.empty(n * count, np.int64), np.empty(n * count, np.int64), np.empty(n * count, np.float32)
+    )  # fmt: skip
+    for at in range(n):
+        for lane in range(count):
+            if certified[at, attributes[lane]]:
+                lane_of[total], at_of[total] = lane, at
+                worth_of[total] = score[at] + weight * log_p[at, attributes[lane]]
+                total += 1
+    positions, worth = np.empty((count, n), np.int64), np.empty((count, n), np.float32)
+    ends = np.zeros(count, np.int64)
+    for i in descending(worth_of[:total]):
+        lane = lane_of[i]
+        positions[lane, ends[lane]], worth[lane, ends[lane]] = at_of[i], worth_of[i]
+        ends[lane] += 1
+    return positions, worth, ends
+
+
+@compiled
 def _restricted(
-    score: Any, order_: Any, labels: Labels, lanes: Lanes, rules: Rules, lane: int, pools: Pools, start: int
+    own: Any, score: Any, order_: Any, labels: Labels, lanes: Lanes, rules: Rules, lane: int, pools: Pools, start: int
 ) -> int:
+    """Add the rungs of a lane, with `own` positions and their worth; return where they end."""
     attribute, places = lanes.attributes[lane], lanes.places[lane]
     certified, log_p = labels.certified[:, attribute], labels.log_p[:, attribute]
     n, most, enough = len(score), max(rules.k, places * rules.overfetch), places * rules.thin
-    weight = np.float32(rules.weight)
-    end = _weighted(order_, certified, score, log_p, weight, most, 0, pools, start)
+    positions, worth = own
+    end = _placed(positions[:most], worth[:most], 0, pools, start)
     if end - start >= enough:
         return end
     others = np.zeros(n, np.bool_)
@@ -208,7 +215,10 @@ def _restricted(
         if not others[at]:
             likely = labels.open[at, attribute] and log_p[at] >= np.float32(rules.uncertain_log_p)
             probable[at] = likely or (labels.present[at, attribute] and not certified[at])
-    return _weighted(order_, probable, score, log_p, weight, most, UNCERTAIN, pools, end)
+    positions = np.flatnonzero(probable)
+    worth = score[positions] + np.float32(rules.weight) * log_p[positions]
+    best = highest(worth, most)
+    return _placed(positions[best], worth[best], UNCERTAIN, pools, end)
 
 
 @compiled
@@ -226,52 +236,11 @@ def _taken(order_: Any, taken: Any, worth: Any, most: int, rung: int, pools: Poo
 
 
 @compiled
-def _weighted(
-    order_: Any, taken: Any, score: Any, log_p: Any, weight: Any, most: int, rung: int, pools: Pools, start: int
-) -> int:
-    """Do so by score and `weight` times log p. As log p is never positive, the order by score is nearly that one."""
-    members, scores, rungs = pools.members, pools.scores, pools.rungs
-    end = start
-    for at in order_:
-        if end == start + most and score[at] < scores[end - 1]:
-            break
-        if not taken[at]:
-            continue
-        worth = score[at] + weight * log_p[at]
-        place = end
-        while place > start and (worth > scores[place - 1] or (worth == scores[place - 1] and at < members[place - 1])):
-            place -= 1
-        if place == start + most:
-            continue
-        end = min(end + 1, start + most)
-        for later in range(end - 1, place, -1):
-            members[later], scores[later] = members[later - 1], scores[later - 1]
-        members[place], scores[place] = at, worth
-    rungs[start:end] = rung
+def _placed(positions: Any, worth: Any, rung: int, pools: Pools, start: int) -> int:
+    """Add a rung of positions in their own order; return where it ends."""
+    end = start + len(positions)
+    pools.members[start:end], pools.scores[start:end], pools.rungs[start:end] = positions, worth, rung
     return end
-
-
-@compiled
-def _listed(positions: Any, worth: Any, most: int, pools: Pools, start: int) -> int:
-    """Add a rung of the `most` of `positions` with the highest worth."""
-    members, scores, rungs = pools.members, pools.scores, pools.rungs
-    size = 0
-    for at in positions:
-        size = keep_best(scores, members, start, size, most, worth[at], at)
-    order(scores, members, start, size)
-    rungs[start : start + size] = 0
-    return start + size
-
-
-@compiled
-def _in_order(positions: Any, worth: Any, rung: int, pools: Pools, start: int) -> int:
-    """Add a rung of positions in their own order."""
-    members, scores, rungs = pools.members, pools.scores, pools.rungs
-    for i in range(len(positions)):
-        members[start + i] = positions[i]
-        scores[start + i] = worth[positions[i]]
-        rungs[start + i] = rung
-    return start + len(positions)
 
 
 @compiled
