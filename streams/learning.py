@@ -72,7 +72,7 @@ class CrowdLearner:
     def _watched(self, notes: Sequence[_Note], rows: Int32s, present: Iterator[Bools]) -> Iterable[Watched]:
         for note, row in zip(notes, rows.tolist(), strict=True):
             before = note.before
-            past = self._seen.of(before)[-self._crowd.history :]
+            past = self._seen.of(before, self._crowd.history)
             if before is not None and note.recalls:
                 has = self._retriever.describe(past).present
                 for at, watched in enumerate(past.tolist()):

@@ -11,6 +11,8 @@ from schemas.user_state import UserState, watched_since
 from streams.recent import keep
 from streams.retriever import Int32s, Retriever, no_rows
 
+_ALL = 1 << 31
+
 
 class _Known(NamedTuple):
     watched: Raw
@@ -27,8 +29,8 @@ class SeenRows:
         self._most = users
         self._users: OrderedDict[str, _Known] = OrderedDict()
 
-    def of(self, state: UserState | None) -> Int32s:
-        """Return the rows of the videos in a state that are known, oldest watch first."""
+    def of(self, state: UserState | None, most: int = _ALL) -> Int32s:
+        """Return the rows of the videos in a state that are known, oldest watch first; of more than `most` the last."""
         if state is None:
             return no_rows()
         known = self._users.get(state.user_id)
@@ -39,23 +41,30 @@ class SeenRows:
         elif (since := watched_since(known.watched, state.watched)) is not None:
             # An earlier state: what is listed first is learned last. The later one stays remembered.
             gone, latest = since
-            rows = np.concatenate(
-                [self._retriever.find(state.seen[:gone]), known.rows[: len(known.rows) - len(latest)]]
-            )
-            return rows[rows >= 0]
+            rows = _known(known.rows[: len(known.rows) - len(latest)])
+            if gone and len(rows) < most:
+                rows = np.concatenate([_known(self._retriever.find(state.seen[:gone])), rows])
+            return rows[-most:]
         else:
             rows = self._retriever.find(state.seen)
         keep(self._users, state.user_id, _Known(state.watched, rows), self._most)
-        return rows[rows >= 0]
+        return _known(rows)[-most:]
 
     def clear(self) -> None:
         """Forget all rows, because they have other numbers now."""
         self._users.clear()
 
     def _later(self, state: UserState, known: _Known, gone: int, latest: Sequence[str]) -> Int32s:
-        rows = np.concatenate([known.rows[gone:], self._retriever.find(latest)])
+        rows = known.rows[gone:]
+        if latest:
+            rows = np.concatenate([rows, self._retriever.find(latest)])
         unknown = np.flatnonzero(rows < 0)
         if len(unknown):  # they may be known by now
             seen = state.seen
+            rows = rows.copy()
             rows[unknown] = self._retriever.find([seen[at] for at in unknown.tolist()])
         return rows
+
+
+def _known(rows: Int32s) -> Int32s:
+    return rows[rows >= 0]

@@ -29,9 +29,10 @@ def state(*video_ids: str, user: str = "u") -> UserState:
 @given(
     st.lists(st.integers(0, 30), max_size=8),
     st.lists(st.tuples(st.integers(0, 30), st.booleans(), st.booleans()), max_size=20),
+    st.integers(1, MOST + 1),
 )
 def test_rows_are_those_that_are_looked_up_whatever_was_asked_before(
-    first: list[int], turns: list[tuple[int, bool, bool]]
+    first: list[int], turns: list[tuple[int, bool, bool]], most: int
 ):
     """A turn: which video is watched next, if the state before is asked for again, and if the video is uploaded."""
     videos = snapshot(*(f"video-{i}" for i in range(0, 31, 3)))
@@ -44,6 +45,7 @@ def test_rows_are_those_that_are_looked_up_whatever_was_asked_before(
             videos.apply([annotation(f"video-{number}")])
         if again:
             assert seen.of(before).tolist() == videos.rows(before.seen).tolist()
+            assert seen.of(before, most).tolist() == videos.rows(before.seen).tolist()[-most:]
         assert seen.of(now).tolist() == videos.rows(now.seen).tolist()
 
 
