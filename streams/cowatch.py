@@ -8,15 +8,32 @@ from typing import Any
 import numpy as np
 
 from streams.compiled import compiled
+from streams.intrinsics import CHUNK, prefetch
+
+_AHEAD = 4
+_LINE = CHUNK // 4
+"""Numbers of 32 bits in a cache line."""
 
 
 @compiled
 def add_pairs(neighbours: Any, counts: Any, video: int, others: Any) -> None:
     """Count one more user who watched `video` and each of `others`; both are [videos, places]."""
-    for other in others:
+    for at in range(len(others)):
+        if at + _AHEAD < len(others):
+            _fetch(neighbours, counts, others[at + _AHEAD])
+        other = others[at]
         if other != video:
             _add(neighbours, counts, video, other)
             _add(neighbours, counts, other, video)
+
+
+@compiled
+def _fetch(neighbours: Any, counts: Any, video: Any) -> None:
+    """Have a row of neighbours fetched before it is needed."""
+    places = neighbours.shape[1]
+    for at in range(0, places, _LINE):
+        prefetch(neighbours, np.int64(video) * places + at)
+        prefetch(counts, np.int64(video) * places + at)
 
 
 @compiled
@@ -68,8 +85,10 @@ def add_lifts(neighbours: Any, counts: Any, watched: Any, watches: Any, chance: 
     count, places = 0, neighbours.shape[1]
     scale = np.float32(1.0 / chance)
     ratios = np.empty(places, np.float32)
-    for video in watched:
-        known = 0
+    for at_video in range(len(watched)):
+        if at_video + _AHEAD < len(watched):
+            _fetch(neighbours, counts, watched[at_video + _AHEAD])
+        video, known = watched[at_video], 0
         while known < places and neighbours[video, known] > 0:
             other = neighbours[video, known] - 1
             ratios[known] = np.float32(1.0) + scale * counts[video, known] / (watches[other] + np.float32(0.5))
