@@ -46,8 +46,10 @@ def describe(
             for line in range(0, dim, CHUNK):
                 prefetch(high, ahead * padded + line)
                 prefetch(low, ahead * dim + line)
-            prefetch(p, ahead * attributes)
-            prefetch(marks, ahead * attributes)
+            for last in (0, attributes - 1):  # a row may lie in two lines
+                prefetch(p, ahead * attributes + last)
+                prefetch(marks, ahead * attributes + last)
+            prefetch(scales, ahead)
         row = rows[i]
         upper, lower, scale, vector = high[row], low[row], scales[row], vectors[i]
         for d in range(dim):
