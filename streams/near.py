@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.compiled import compiled, inlined
+from streams.compiled import compiled
 from streams.heaps import keep_best, order
 from streams.recent import keep
 from streams.retriever import Float32s, Int32s, no_rows
@@ -258,48 +258,38 @@ def look(
     heaps: Any, scores: Any, found: Any, sizes: Any,
 ) -> None:  # fmt: skip
     """Fill the heaps `scores`, `found` and `sizes` of each lane, in order, with the best that no other row can beat."""
-    high, low, scales = rows.high, rows.low, rows.scales
+    # As plain arrays: taken from a tuple within a loop, each would be counted as one more reference every time.
+    high, low, scales, p, logs = rows.high, rows.low, rows.scales, rows.p, rows.logs
+    marks, languages, eligible = rows.marks, rows.languages, rows.eligible
     kept, before, changed = among.rows, among.scores, among.changed
     new = np.empty(len(changed), np.float32)
     cosines(high, low, scales, vector, changed, new)
+    most = len(logs) - 1
     for lane in range(len(among.attributes)):
-        attribute, moved, end = among.attributes[lane], among.moved[lane], among.ends[lane]
+        attribute, moved, first, end = among.attributes[lane], among.moved[lane], among.starts[lane], among.ends[lane]
         floor, start, room, size = among.lowest[lane] + moved, heaps[lane], heaps[lane + 1] - heaps[lane], 0
-        for at in range(len(changed)):
-            row = changed[at]
-            score = _worth(rows, row, new[at], attribute, weight, floor, spoken, seen)
-            if score > floor and not _is_there(found, start, size, row):
-                size = keep_best(scores, found, start, size, room, score, row)
-        for at in range(among.starts[lane], end):
-            if size == room and before[at] + moved < scores[start]:
-                break  # and so it is with all that follow
-            if at + _AHEAD < end:
-                fetch(high, low, kept[at + _AHEAD])
-            row = kept[at]
-            score = _worth(rows, row, cosine(high, low, scales, vector, row), attribute, weight, floor, spoken, seen)
-            if score > floor and (len(changed) == 0 or not _is_there(found, start, size, row)):
+        for at in range(first - len(changed), end):  # those that have changed come before those that were kept
+            if at < first:
+                row, score = changed[at - first], new[at - first]
+            else:
+                if size == room and before[at] + moved < scores[start]:
+                    break  # and so it is with all that follow
+                if at + _AHEAD < end:
+                    fetch(high, low, scales, kept[at + _AHEAD])
+                row = kept[at]
+                score = cosine(high, low, scales, vector, row)
+            if score > floor and attribute != ANY:  # log p is never positive
+                score += weight * logs[min(p[row, attribute], most)]
+                if not marks[row, attribute] & CERTIFIED:
+                    continue
+            if score <= floor or not spoken[languages[row]] or holds(seen, row):
+                continue
+            if (eligible[row >> 6] >> np.uint64(row & 63)) & np.uint64(1) == 0:
+                continue
+            if len(changed) == 0 or not _is_there(found, start, size, row):
                 size = keep_best(scores, found, start, size, room, score, row)
         order(scores, found, start, size)
         sizes[lane] = size
-
-
-@inlined
-def _worth(
-    rows: Rows, row: Any, score: Any, attribute: Any, weight: Any, floor: Any, spoken: Any, seen: Any
-) -> Any:  # fmt: skip
-    """Return the score of a row in a lane by its cosine; -inf for one that may not be there."""
-    if score > floor and attribute != ANY:  # log p is never positive
-        score = score + weight * rows.logs[min(rows.p[row, attribute], len(rows.logs) - 1)]
-        if not rows.marks[row, attribute] & CERTIFIED:
-            score = np.float32(-np.inf)
-    if score > floor and (not spoken[rows.languages[row]] or not _is_set(rows.eligible, row) or holds(seen, row)):
-        score = np.float32(-np.inf)
-    return score
-
-
-@inlined
-def _is_set(bits: Any, row: Any) -> Any:
-    return (bits[row >> 6] >> np.uint64(row & 63)) & np.uint64(1) != 0
 
 
 @compiled

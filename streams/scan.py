@@ -312,17 +312,18 @@ def cosines(high: Any, low: Any, scales: Any, vector: Any, found: Any, scores: A
     """Set `scores` to the products of `vector` (float32) and the whole vectors of the rows `found`."""
     for i in range(len(found)):
         if i + _AHEAD < len(found):
-            fetch(high, low, found[i + _AHEAD])
+            fetch(high, low, scales, found[i + _AHEAD])
         scores[i] = cosine(high, low, scales, vector, found[i])
 
 
 @inlined
-def fetch(high: Any, low: Any, row: Any) -> None:
+def fetch(high: Any, low: Any, scales: Any, row: Any) -> None:
     """Have a row's vector fetched before it is needed."""
     dim, padded, ahead = low.shape[1], high.shape[1], np.int64(row)
     for line in range(0, dim, CHUNK):
         prefetch(high, ahead * padded + line)
         prefetch(low, ahead * dim + line)
+    prefetch(scales, ahead)
 
 
 @inlined
