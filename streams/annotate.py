@@ -35,7 +35,7 @@ class AnnotateStage(Stage[VideoUpload | TakeDown]):
 
     name = "annotate"
     freshness = metrics.UPLOAD_TO_ANNOTATED
-    looks_back = "nowhere"
+    needs_of_last = "nothing"
 
     def __init__(
         self,

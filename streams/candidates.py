@@ -57,8 +57,12 @@ class _Due(NamedTuple):
 
 @dataclass
 class _Run:
-    """What a run would change, until it is confirmed; of its lists what is sent, and what is counted."""
+    """What a run would change, until it is confirmed; of its lists what is sent, and what is counted.
 
+    `terms` are those of its partitions: what it would change is void where another has begun.
+    """
+
+    terms: dict[int, str]
     states: dict[tuple[int, str], UserState] = field(default_factory=dict[tuple[int, str], UserState])
     due: list[_Due] = field(default_factory=list[_Due])
     visible_ms: list[int] = field(default_factory=list[int])
@@ -84,7 +88,7 @@ class SessionStage(Stage[WatchEvent]):
     """
 
     name = "session"
-    looks_back = "partition"
+    needs_of_last = "effects"
     freshness = metrics.WATCH_TO_CANDIDATES
 
     def __init__(
@@ -161,18 +165,27 @@ class SessionStage(Stage[WatchEvent]):
 
     async def process(self, items: Sequence[Item[WatchEvent]]) -> Effects:
         """Apply the watches to their users' states and make the lists that are due."""
-        await asyncio.gather(*(self._states.ensure(number) for number in {item.record.partition for item in items}))
-        return await self._in_thread(self._process, items)
+        return await self._after(None, items)
 
-    def _process(self, items: Sequence[Item[WatchEvent]]) -> Effects:
+    async def process_behind(self, items: Sequence[Item[WatchEvent]], last: Effects) -> Effects:
+        """Do so on top of the states that the run before will leave."""
+        return await self._after(last.changes if isinstance(last.changes, _Run) else None, items)
+
+    async def _after(self, last: _Run | None, items: Sequence[Item[WatchEvent]]) -> Effects:
+        await asyncio.gather(*(self._states.ensure(number) for number in {item.record.partition for item in items}))
+        return await self._in_thread(self._process, items, last)
+
+    def _process(self, items: Sequence[Item[WatchEvent]], last: _Run | None) -> Effects:
         numbers = self._videos.shed(self._crowd.rows)
         if numbers is not None:
             self._crowd.renumber(numbers)
             self._seen.clear()
-        run = _Run()
+        run = _Run({number: self._states.term(number) for number in {record.partition for record, _ in items}})
+        if last is not None:
+            run.noted.users.update(last.noted.users)
         views = self._videos.views([event.video_id for _, event in items])
         for (record, event), video in zip(items, views, strict=True):
-            self._watch(run, record, event, video)
+            self._watch(run, last, record, event, video)
         for made in self._lists(run.due, max([now_ms(), *(record.timestamp_ms for record, _ in items)])):
             run.add(made)
         values = {at: encode_state(state) for at, state in run.states.items()}
@@ -188,11 +201,15 @@ class SessionStage(Stage[WatchEvent]):
             ],
             visible_ms=run.visible_ms,
             confirm=partial(self._confirm, run, values),
+            changes=run,
         )
 
-    def _watch(self, run: _Run, record: Record, event: WatchEvent, video: VideoView | None) -> None:
+    def _watch(self, run: _Run, last: _Run | None, record: Record, event: WatchEvent, video: VideoView | None) -> None:
         at = (record.partition, event.user_id)
-        before = run.states.get(at) or self._states.get(*at)
+        before = run.states.get(at)
+        if before is None and last is not None and last.terms.get(record.partition) == run.terms[record.partition]:
+            before = last.states.get(at)
+        before = before or self._states.get(*at)
         after = apply(before, event, record.offset, video, self._satisfaction)
         if after is before:
             return
@@ -225,7 +242,7 @@ class SessionStage(Stage[WatchEvent]):
         for (number, user_id), value in values.items():
             self._states.put(number, user_id, run.states[number, user_id].applied, value)
         self._learner.confirm(run.noted)
-        self._executor.submit(self._learn)  # before the next run, and while that is fetched
+        self._executor.submit(self._learn)
         for (number, _, event), value in zip(run.due, run.lists, strict=True):
             self.latest.put(event.session_id, value, number)
         for fallback, count in run.fallbacks.items():

@@ -65,34 +65,42 @@ class Delivery:
         self._backoff = backoff or Backoff()
         self._tracing = tracing or Tracing()
         self._last: asyncio.Future[None] | None = None
-        self._partitions: set[int] = set()
+        self._first_try: asyncio.Future[Effects] | None = None  # of the last run
+        self._durable: Effects | None = None
 
     async def begin(self, records: Sequence[Record]) -> asyncio.Future[None]:
         """Begin to deliver `records` behind those before; the future that is returned ends as `deliver` does.
 
         Returns when this one is processed and the one before is durable. So the effects of a run wait for the broker
-        while the next one is processed, unless that looks back on them; no two runs' effects are under way at once, and
-        they become durable in order. After a failure, which is raised here too, nothing more can begin.
+        while the next one is processed, unless that needs them to be durable; no two runs' effects are under way at
+        once, and they become durable in order. After a failure, which is raised here too, nothing more can begin.
         """
-        partitions = {record.partition for record in records}
-        if self._last is not None and self._looks_back_on_last(partitions):
-            await self._last
+        behind = await self._behind()
         taken_s = self._take(records)
-        effects = asyncio.ensure_future(self._stage.run(records))
+        effects = asyncio.ensure_future(self._stage.run(records, behind))
         try:
             await asyncio.wait([effects])
             if self._last is not None:
                 await self._last
+            if behind is not None and behind is not self._durable:
+                # The run before was tried again, and came to something else: what was built on it does not stand.
+                effects = asyncio.ensure_future(self._stage.run(records))
+                await asyncio.wait([effects])
         except BaseException:
             effects.cancel()
             raise
-        self._last, self._partitions = asyncio.ensure_future(self._whole(records, effects, taken_s)), partitions
+        self._last, self._first_try = asyncio.ensure_future(self._whole(records, effects, taken_s)), effects
         return self._last
 
-    def _looks_back_on_last(self, partitions: set[int]) -> bool:
-        if self._stage.looks_back == "partition":
-            return not partitions.isdisjoint(self._partitions)
-        return self._stage.looks_back == "everywhere"
+    async def _behind(self) -> Effects | None:
+        """Return the effects on which the next run is to be built, when all is durable that it needs to be."""
+        if self._last is None or self._stage.needs_of_last == "nothing":
+            return None
+        if self._stage.needs_of_last == "effects" and self._first_try is not None and not self._last.done():
+            if self._first_try.exception() is None:
+                return self._first_try.result()
+        await self._last
+        return None
 
     def cancel(self) -> None:
         """Leave what has begun unfinished; its offsets must not be committed."""
@@ -173,6 +181,7 @@ class Delivery:
                 for topic, count in Counter(message.topic for message in messages).items():
                     metrics.PRODUCED.labels(self._stage.name, topic).inc(count)
         effects.confirm()
+        self._durable = effects
         for record, error in effects.refused:
             self._tracing.refused(record, error)
             metrics.DEAD_LETTERED.labels(self._stage.name, error.kind).inc()

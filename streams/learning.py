@@ -57,7 +57,7 @@ class CrowdLearner:
         noted.users.add(user)
 
     def confirm(self, noted: Noted) -> None:
-        """Have the noted learned before the next run."""
+        """Have the noted learned."""
         self._confirmed.append(noted)
 
     def learn(self) -> None:

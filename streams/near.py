@@ -282,9 +282,8 @@ def look(
                 score += weight * logs[min(p[row, attribute], most)]
                 if not marks[row, attribute] & CERTIFIED:
                     continue
-            if score <= floor or not spoken[languages[row]] or holds(seen, row):
-                continue
-            if (eligible[row >> 6] >> np.uint64(row & 63)) & np.uint64(1) == 0:
+            served = spoken[languages[row]] and (eligible[row >> 6] >> np.uint64(row & 63)) & np.uint64(1) != 0
+            if score <= floor or not served or holds(seen, row):
                 continue
             if len(changed) == 0 or not _is_there(found, start, size, row):
                 size = keep_best(scores, found, start, size, room, score, row)

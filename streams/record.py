@@ -46,7 +46,8 @@ class Effects:
 
     `messages` are produced first; once all are acknowledged, `changelog`; then `confirm` is called, and only then may
     the stage's memory change. `refused` records become dead letters among the messages. `visible_ms` holds, per item
-    that becomes visible with these effects, when the broker received its cause (epoch milliseconds).
+    that becomes visible with these effects, when the broker received its cause (epoch milliseconds). `changes` are what
+    `confirm` will change in the stage's memory, if the next run may build on them: see `Stage.process_behind`.
     """
 
     messages: Sequence[Message] = ()
@@ -54,3 +55,4 @@ class Effects:
     refused: Sequence[tuple[Record, InvalidRecord]] = ()
     visible_ms: Sequence[int] = ()
     confirm: Callable[[], None] = field(default=_nothing)
+    changes: object = None

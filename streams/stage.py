@@ -33,9 +33,8 @@ class Stage(ABC, Generic[T]):
 
     name: ClassVar[str]
     freshness: ClassVar[ItemHistogram | None] = None
-    looks_back: ClassVar[Literal["everywhere", "partition", "nowhere"]] = "everywhere"
-    """Which runs must be durable before `process` gets another: all that came before, those with records of the same
-    partitions, or none."""
+    needs_of_last: ClassVar[Literal["durable", "effects", "nothing"]] = "durable"
+    """What a run needs of the one before: that it is durable, or while it is not its effects, or nothing."""
 
     def __init__(self, dead_letters: str) -> None:
         """`dead_letters` is the topic for records that can't be used."""
@@ -49,8 +48,16 @@ class Stage(ABC, Generic[T]):
     async def process(self, items: Sequence[Item[T]]) -> Effects:
         """Return the effects of `items`."""
 
-    async def run(self, records: Sequence[Record]) -> Effects:
-        """Decode and process `records`; the refused ones become dead letters."""
+    async def process_behind(self, items: Sequence[Item[T]], last: Effects) -> Effects:
+        """Return the effects of `items` as if the run before were durable, whose effects are `last`.
+
+        It is called where `needs_of_last` is "effects". If the run before comes to something else, `process` is called
+        with the same items once that is durable.
+        """
+        raise NotImplementedError
+
+    async def run(self, records: Sequence[Record], last: Effects | None = None) -> Effects:
+        """Decode and process `records`, behind `last` if given; the refused ones become dead letters."""
         started = time.perf_counter()
         items: list[Item[T]] = []
         refused: list[tuple[Record, InvalidRecord]] = []
@@ -60,7 +67,9 @@ class Stage(ABC, Generic[T]):
             except InvalidRecord as error:
                 # Without its traceback, which holds this frame, and so the whole run until garbage is collected.
                 refused.append((record, InvalidRecord(error.kind, str(error))))
-        effects = await self.process(items) if items else Effects()
+        effects = Effects()
+        if items:
+            effects = await (self.process(items) if last is None else self.process_behind(items, last))
         refused.extend(effects.refused)
         metrics.STAGE_SECONDS.labels(self.name).observe(time.perf_counter() - started)
         return replace(effects, messages=[*effects.messages, *self.refuse(refused)], refused=refused)

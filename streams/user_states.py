@@ -132,6 +132,15 @@ class UserStates:
         entry = self._owned(partition).entries.get(user_id)
         return decode_state(entry.value) if entry else None
 
+    def term(self, partition: int) -> str:
+        """Return the name of this worker's term as a partition's owner, which ends when it is forgotten.
+
+        Raises:
+            BrokerUnavailable: it is forgotten.
+
+        """
+        return self._owned(partition).term
+
     def changes(self, partition: int, user_id: str, value: bytes) -> list[tuple[bytes, bytes | None]]:
         """Return the changelog records that make `value` the state of a user.
 

@@ -20,7 +20,7 @@ from topology.worker import RoleApp, run_worker
 
 class CopyStage(Stage[bytes]):
     name = "copy"
-    looks_back = "nowhere"  # as annotate, which delivers ahead
+    needs_of_last = "nothing"  # as annotate, which delivers ahead
 
     def __init__(self, target: str, dead_letters: str) -> None:
         super().__init__(dead_letters)

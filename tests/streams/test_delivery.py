@@ -2,6 +2,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -138,15 +139,21 @@ async def test_a_wrong_configuration_blames_no_record_and_is_raised() -> None:
 class AheadStage(UpperStage):
     """The same, and its runs may be processed ahead; says what it has processed."""
 
-    looks_back = "nowhere"
+    needs_of_last = "nothing"
 
     def __init__(self, failures: Sequence[Exception] = ()) -> None:
         super().__init__(failures)
         self.processed: list[bytes] = []
+        self.behind: list[tuple[object, bytes]] = []
 
     async def process(self, items: Sequence[Item[bytes]]) -> Effects:
-        self.processed.extend(item.event for item in items)
-        return await super().process(items)
+        events = [item.event for item in items]
+        self.processed.extend(events)
+        return replace(await super().process(items), changes=events)
+
+    async def process_behind(self, items: Sequence[Item[bytes]], last: Effects) -> Effects:
+        self.behind.extend((last.changes, item.event) for item in items)
+        return await self.process(items)
 
 
 class SlowBroker(Broker):
@@ -187,23 +194,69 @@ async def test_ahead_or_not_effects_become_durable_in_order_through_failures_of_
     assert len(broker.letters()) == 3
 
 
-@pytest.mark.parametrize(
-    ("looks_back", "partition", "ahead"),
-    [("everywhere", 1, False), ("partition", 0, False), ("partition", 1, True), ("nowhere", 0, True)],
-)
-async def test_a_stage_that_looks_back_on_a_run_begins_when_that_is_durable(
-    monkeypatch: pytest.MonkeyPatch, looks_back: str, partition: int, ahead: bool
+@pytest.mark.parametrize(("needs", "ahead"), [("durable", False), ("effects", True), ("nothing", True)])
+async def test_a_run_begins_when_it_has_what_it_needs_of_the_one_before(
+    monkeypatch: pytest.MonkeyPatch, needs: str, ahead: bool
 ) -> None:
-    monkeypatch.setattr(AheadStage, "looks_back", looks_back)
+    monkeypatch.setattr(AheadStage, "needs_of_last", needs)
     broker, stage = SlowBroker(), AheadStage()
     delivery = Delivery(stage, broker.produce, QUICK)
     await delivery.begin(records(b"a"))
-    second = asyncio.ensure_future(delivery.begin([record._replace(partition=partition) for record in records(b"b")]))
+    second = asyncio.ensure_future(delivery.begin(records(b"b")))
     await asyncio.sleep(0.01)
     assert stage.processed == ([b"a", b"b"] if ahead else [b"a"])
     broker.open.set()
     await (await second)
     assert stage.processed == stage.confirmed == [b"a", b"b"]
+    assert stage.behind == ([([b"a"], b"b")] if needs == "effects" else [])
+    await (await delivery.begin(records(b"c")))
+    assert len(stage.behind) == (needs == "effects"), "all is durable: there is nothing to be behind of"
+
+
+@pytest.mark.parametrize(
+    ("failures", "processed"),
+    [
+        pytest.param([None], [b"a", b"b"], id="durable at the first try"),
+        pytest.param([BrokerUnavailable("away")], [b"a", b"b", b"a", b"b"], id="tried again"),
+        pytest.param([ValueError("too large")] * 2, [b"a", b"b", b"a", b"b"], id="filed as a dead letter"),
+    ],
+)
+async def test_what_was_built_on_a_try_that_did_not_stand_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, failures: list[Exception | None], processed: list[bytes]
+) -> None:
+    monkeypatch.setattr(AheadStage, "needs_of_last", "effects")
+    broker, stage = SlowBroker(), AheadStage()
+
+    async def produce(messages: Sequence[Message]) -> None:
+        await broker.open.wait()
+        failure = failures.pop(0) if failures else None
+        if failure is not None:
+            raise failure
+        await broker.produce(messages)
+
+    delivery = Delivery(stage, produce, QUICK)
+    filed = len(failures) > 1
+    await delivery.begin(records(b"a"))
+    second = asyncio.ensure_future(delivery.begin(records(b"b")))
+    await asyncio.sleep(0.01)
+    assert stage.behind == [([b"a"], b"b")]
+    broker.open.set()
+    await (await second)
+    assert stage.processed == processed
+    assert stage.confirmed == ([b"b"] if filed else [b"a", b"b"])
+    assert len(stage.behind) == 1
+    assert broker.values("out") == ([b"B"] if filed else [b"A", b"B"])
+
+
+async def test_a_run_whose_first_try_failed_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AheadStage, "needs_of_last", "effects")
+    broker, stage = SlowBroker(), AheadStage([StoreUnavailable("away")])
+    delivery = Delivery(stage, broker.produce, QUICK)
+    await delivery.begin(records(b"a"))
+    broker.open.set()
+    await (await delivery.begin(records(b"b")))
+    assert stage.behind == []
+    assert stage.confirmed == [b"a", b"b"]
 
 
 async def test_what_ended_for_a_wrong_configuration_lets_no_later_run_begin() -> None:

@@ -7,15 +7,19 @@ from contextlib import asynccontextmanager
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.candidates import SessionCandidates
+from schemas.errors import BrokerUnavailable
 from schemas.events import WatchEvent
 from schemas.user_state import UserState
-from schemas.wire import encode
+from schemas.wire import Decoder, encode
 from streams.candidates import SessionStage
-from streams.record import Effects, Record
+from streams.delivery import Backoff, Delivery
+from streams.record import Effects, Message, Record
 from streams.snapshot import Snapshot
 from streams.user_states import UserStates
 from tests.fakes.videos import CATALOGUE, DIM, NOW_MS, annotation, direction, watch
 
+LISTS = Decoder(SessionCandidates)
 USERS = ("u0", "u1", "u2", "u3")
 VIDEOS = [
     annotation(f"v{i}", {"calm": i % 2 == 0, "eerie": i % 3 == 0, "funny": None}, vector=direction(i / 10))
@@ -160,3 +164,31 @@ def test_an_owner_that_goes_on_after_it_was_replaced_changes_nothing(
         return await changelog.states()
 
     assert asyncio.run(frozen()) == asyncio.run(clean(records))
+
+
+@settings(max_examples=25, deadline=None)
+@given(records=traffic(), data=st.data())
+def test_runs_that_are_processed_ahead_leave_every_state_and_list_as_if_one_after_the_other(
+    records: list[Record], data: st.DataObject
+) -> None:
+    lengths = data.draw(st.lists(st.integers(1, 6), max_size=20), label="lengths of runs")
+    away = data.draw(st.lists(st.booleans(), max_size=20), label="when the broker is away")
+
+    async def delivered(lengths: Sequence[int], away: Sequence[bool]) -> tuple[dict[str, UserState], set[str]]:
+        """Return the states, and which events have a list."""
+        changelog, events, outcomes = Changelog(), set[str](), list(away)
+
+        async def produce(messages: Sequence[Message]) -> None:
+            await asyncio.sleep(0.003)  # meanwhile the next run is processed
+            if outcomes and outcomes.pop(0):
+                raise BrokerUnavailable("away")
+            events.update(LISTS.decode(m.value or b"").event_id for m in messages if m.topic == "session-candidates")
+            changelog.write(Effects(changelog=[m for m in messages if m.topic == "user-states"]))
+
+        async with worker(changelog) as stage:
+            delivery = Delivery(stage, produce, Backoff(first=0.001, most=0.001))
+            begun = [await delivery.begin(run) for run in runs(records, lengths) if run]
+            await asyncio.gather(*begun)
+        return await changelog.states(), events
+
+    assert asyncio.run(delivered(lengths, away)) == asyncio.run(delivered([], []))
