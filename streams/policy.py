@@ -64,7 +64,7 @@ class RetrievalSettings:
     quality_weight: float = 0.2
     lift_weight: float = 0.4
     overfetch: int = 3
-    crowd_fetch: int = 5
+    crowd_fetch: int = 3
     thin: int = 2
     uncertain_p: float = 0.5
     max_age_ms: int = 90 * _DAY_MS
