@@ -182,7 +182,7 @@ class SessionStage(Stage[WatchEvent]):
             self._seen.clear()
         run = _Run({number: self._states.term(number) for number in {record.partition for record, _ in items}})
         if last is not None:
-            run.noted.users.update(last.noted.users)
+            run.noted.users_before = last.noted.users
         views = self._videos.views([event.video_id for _, event in items])
         for (record, event), video in zip(items, views, strict=True):
             self._watch(run, last, record, event, video)

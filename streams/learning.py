@@ -27,10 +27,11 @@ class _Note(NamedTuple):
 
 @dataclass
 class Noted:
-    """What a run's watches would teach, until it is confirmed."""
+    """What a run's watches would teach, until it is confirmed; and the users of a run before that isn't yet."""
 
     watches: list[_Note] = field(default_factory=list[_Note])
     users: set[User] = field(default_factory=set[User])
+    users_before: set[User] = field(default_factory=set[User])
 
 
 class CrowdLearner:
@@ -52,7 +53,8 @@ class CrowdLearner:
 
     def note(self, noted: Noted, user: User, before: UserState | None, event: WatchEvent, satisfied: float) -> None:
         """Note a watch of a user whose state it found to be `before`."""
-        recalls = self._crowd.watches < self._warm_watches and user not in self._known and user not in noted.users
+        is_new = not any(user in users for users in (self._known, noted.users, noted.users_before))
+        recalls = self._crowd.watches < self._warm_watches and is_new
         noted.watches.append(_Note(event, satisfied, before, recalls))
         noted.users.add(user)
 

@@ -199,6 +199,33 @@ async def test_states_are_those_of_one_clean_pass_however_events_are_cut_repeate
     assert {made.event_id for made in messy.lists} == {made.event_id for made in clean.lists}
 
 
+async def test_a_run_behind_another_has_the_states_that_it_will_leave_and_holds_on_to_no_earlier_one():
+    async with session_stage(Broker()) as stage:
+        first = await stage.run([record(watch("v1", user_id="a"), 0), record(watch("v2", user_id="b"), 1)])
+        second = await stage.run([record(watch("v3", user_id="b", event_id="e3"), 2)], first)
+        third = await stage.run([record(watch("v4", user_id="c"), 3)], second)
+    [state] = [decode_state(message.value) for message in second.changelog]
+    assert (state.applied, state.seen) == (2, ("v2", "v3"))
+    assert [run.changes.noted.users for run in (second, third)] == [{(0, "b")}, {(0, "c")}]
+    assert third.changes.noted.users_before == {(0, "b")}
+
+
+async def test_a_run_behind_one_of_another_term_does_not_build_on_it():
+    broker = Broker()
+    states = UserStates(broker.recover)
+    stage = SessionStage(
+        Snapshot(CATALOGUE, DIM), states, candidates="lists", user_states="states", dead_letters="dead"
+    )  # fmt: skip
+    try:
+        first = await stage.run([record(watch("v1"), 0)])
+        states.forget([0])
+        second = await stage.run([record(watch("v2", event_id="e2"), 1)], first)
+    finally:
+        await stage.close()
+    [state] = [decode_state(message.value) for message in second.changelog]
+    assert state.seen == ("v2",)
+
+
 async def test_a_fast_clock_can_not_age_what_came_before():
     async with session_stage(broker := Broker()) as stage:
         broker.take(await stage.run([record(watch("v2"), 0), record(watch("v4", watched_at_ms=NOW_MS * 2), 1)]))
