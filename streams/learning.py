@@ -53,8 +53,9 @@ class CrowdLearner:
 
     def note(self, noted: Noted, user: User, before: UserState | None, event: WatchEvent, satisfied: float) -> None:
         """Note a watch of a user whose state it found to be `before`."""
-        is_new = not any(user in users for users in (self._known, noted.users, noted.users_before))
-        recalls = self._crowd.watches < self._warm_watches and is_new
+        recalls = self._crowd.watches < self._warm_watches and not any(
+            user in users for users in (self._known, noted.users, noted.users_before)
+        )
         noted.watches.append(_Note(event, satisfied, before, recalls))
         noted.users.add(user)
 

@@ -8,6 +8,7 @@ from streams.compiled import compiled
 
 _DIGITS = (0, 11, 22)
 _VALUES = 2_048  # of 11 bits
+_LEADING = np.uint32(21)  # what is left of a key without them
 
 
 @compiled
@@ -35,7 +36,7 @@ def highest(scores: Any, most: int) -> Any:
     keys = _keys(scores)
     counts = np.zeros(_VALUES, np.int64)
     for key in keys:
-        counts[key >> np.uint32(21)] += 1
+        counts[key >> _LEADING] += 1
     last, count = 0, counts[0]
     while last < _VALUES - 1 and count < most:
         last += 1
@@ -43,7 +44,7 @@ def highest(scores: Any, most: int) -> Any:
     places, among = np.empty(count, np.int64), np.empty(count, np.float32)
     end = 0
     for at in range(len(keys)):
-        if keys[at] >> np.uint32(21) <= np.uint32(last):
+        if keys[at] >> _LEADING <= np.uint32(last):
             places[end], among[end] = at, scores[at]
             end += 1
     return places[descending(among)[:most]]
