@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from heapq import merge
 from random import Random
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from msgspec.structs import replace
+from msgspec.structs import replace as changed
 
 from models.satisfaction import Satisfaction, satisfaction
 from monitoring import metrics
@@ -23,6 +24,7 @@ from schemas.user_state import UserState, encode_state
 from schemas.wire import Decoder, encode
 from streams.clock import now_ms
 from streams.crowd import Crowd
+from streams.early import Send
 from streams.learning import CrowdLearner, Noted
 from streams.record import Effects, Message, Record
 from streams.retrieve import RetrievalSettings, retrieve, retrieve_all
@@ -48,16 +50,25 @@ def list_is_due(before: UserState | None, after: UserState) -> bool:
 
 
 class _Due(NamedTuple):
-    """A user who gets a list, and for what."""
+    """A user who gets a list, and for what; `received_ms` is when the broker received it."""
 
     partition: int
+    received_ms: int
     state: UserState
     event: WatchEvent
 
 
+def _by_wait(due: Iterable[_Due]) -> list[_Due]:
+    """Return those who have waited longest first; of one partition, and so of one session, in their order."""
+    by_partition: defaultdict[int, list[_Due]] = defaultdict(list)
+    for one in due:
+        by_partition[one.partition].append(one)
+    return list(merge(*by_partition.values(), key=lambda one: one.received_ms))
+
+
 @dataclass
 class _Run:
-    """What a run would change, until it is confirmed; of its lists what is sent, and what is counted.
+    """What a run would change, until it is confirmed; of its lists (by number in `due`) what is sent and counted.
 
     `terms` are those of its partitions: what it would change is void where another has begun.
     """
@@ -65,16 +76,15 @@ class _Run:
     terms: dict[int, str]
     states: dict[tuple[int, str], UserState] = field(default_factory=dict[tuple[int, str], UserState])
     due: list[_Due] = field(default_factory=list[_Due])
-    visible_ms: list[int] = field(default_factory=list[int])
     noted: Noted = field(default_factory=Noted)
-    lists: list[bytes] = field(default_factory=list[bytes])
+    lists: dict[int, bytes] = field(default_factory=dict[int, bytes])
     fallbacks: Counter[Fallback] = field(default_factory=Counter[Fallback])
     removed: Counter[str] = field(default_factory=Counter[str])
     lanes: Counter[tuple[Lane, bool]] = field(default_factory=Counter[tuple[Lane, bool]])
 
-    def add(self, made: SessionCandidates) -> None:
+    def add(self, number: int, made: SessionCandidates) -> None:
         """Keep a list."""
-        self.lists.append(encode(made))
+        self.lists[number] = encode(made)
         self.fallbacks[made.fallback] += 1
         self.removed.update(made.removed)
         self.lanes.update([(candidate.lane, candidate.uncertain) for candidate in made.candidates])
@@ -160,22 +170,21 @@ class SessionStage(Stage[WatchEvent]):
         if event.user_id != user_id:
             raise InvalidRecord("impossible", f"key {user_id!r}, but the event is of user {event.user_id!r}")
         if 0 < record.timestamp_ms < event.watched_at_ms:
-            return replace(event, watched_at_ms=record.timestamp_ms)
+            return changed(event, watched_at_ms=record.timestamp_ms)
         return event
 
     async def process(self, items: Sequence[Item[WatchEvent]]) -> Effects:
         """Apply the watches to their users' states and make the lists that are due."""
-        return await self._after(None, items)
+        lists: list[Message] = []
+        return replace(await self.process_behind(items, None, lists.append), messages=lists)
 
-    async def process_behind(self, items: Sequence[Item[WatchEvent]], last: Effects) -> Effects:
-        """Do so on top of the states that the run before will leave."""
-        return await self._after(last.changes if isinstance(last.changes, _Run) else None, items)
-
-    async def _after(self, last: _Run | None, items: Sequence[Item[WatchEvent]]) -> Effects:
+    async def process_behind(self, items: Sequence[Item[WatchEvent]], last: Effects | None, send: Send) -> Effects:
+        """Do so on top of the states that the run before will leave, and send each list when it is made."""
+        before = last.changes if last is not None and isinstance(last.changes, _Run) else None
         await asyncio.gather(*(self._states.ensure(number) for number in {item.record.partition for item in items}))
-        return await self._in_thread(self._process, items, last)
+        return await self._in_thread(self._process, items, before, send)
 
-    def _process(self, items: Sequence[Item[WatchEvent]], last: _Run | None) -> Effects:
+    def _process(self, items: Sequence[Item[WatchEvent]], last: _Run | None, send: Send) -> Effects:
         numbers = self._videos.shed(self._crowd.rows)
         if numbers is not None:
             self._crowd.renumber(numbers)
@@ -186,20 +195,18 @@ class SessionStage(Stage[WatchEvent]):
         views = self._videos.views([event.video_id for _, event in items])
         for (record, event), video in zip(items, views, strict=True):
             self._watch(run, last, record, event, video)
-        for made in self._lists(run.due, max([now_ms(), *(record.timestamp_ms for record, _ in items)])):
-            run.add(made)
+        run.due = _by_wait(run.due)
+        for number, made in self._lists(run.due, max([now_ms(), *(record.timestamp_ms for record, _ in items)])):
+            run.add(number, made)
+            send(Message(self._candidates, made.session_id.encode(), run.lists[number], cause=made.user_id.encode()))
         values = {at: encode_state(state) for at, state in run.states.items()}
         return Effects(
-            messages=[
-                Message(self._candidates, event.session_id.encode(), value, cause=event.user_id.encode())
-                for (_, _, event), value in zip(run.due, run.lists, strict=True)
-            ],
             changelog=[
                 Message(self._changelog, key, value, partition=number)
                 for (number, user_id), state in values.items()
                 for key, value in self._states.changes(number, user_id, state)
             ],
-            visible_ms=run.visible_ms,
+            visible_ms=[due.received_ms for due in run.due],
             confirm=partial(self._confirm, run, values),
             changes=run,
         )
@@ -214,18 +221,17 @@ class SessionStage(Stage[WatchEvent]):
         if after is before:
             return
         if list_is_due(before, after):
-            after = replace(after, watches_since_list=0)
-            run.due.append(_Due(record.partition, after, event))
-            run.visible_ms.append(record.timestamp_ms)
+            after = changed(after, watches_since_list=0)
+            run.due.append(_Due(record.partition, record.timestamp_ms, after, event))
         run.states[at] = after
         self._learner.note(run.noted, at, before, event, self._satisfaction(event))
 
-    def _lists(self, due: Sequence[_Due], now: int) -> Iterator[SessionCandidates]:
+    def _lists(self, due: Sequence[_Due], now: int) -> Iterator[tuple[int, SessionCandidates]]:
         # Seeded by the event: a run that is tried again makes the same list.
-        users = [(state, Random(f"{event.session_id}/{event.event_id}")) for _, state, event in due]
-        made = retrieve_all(self._videos, users, self._settings, now, self._crowd, self._seen)
-        for (_, state, event), retrieved in zip(due, made, strict=True):
-            yield SessionCandidates(
+        users = [(state, Random(f"{event.session_id}/{event.event_id}")) for _, _, state, event in due]
+        for number, retrieved in retrieve_all(self._videos, users, self._settings, now, self._crowd, self._seen):
+            _, _, state, event = due[number]
+            made = SessionCandidates(
                 schema_version=1,
                 session_id=event.session_id,
                 user_id=event.user_id,
@@ -237,14 +243,15 @@ class SessionStage(Stage[WatchEvent]):
                 fallback=retrieved.fallback,
                 labeler=state.labeler,
             )
+            yield number, made
 
     def _confirm(self, run: _Run, values: dict[tuple[int, str], bytes]) -> None:
         for (number, user_id), value in values.items():
             self._states.put(number, user_id, run.states[number, user_id].applied, value)
         self._learner.confirm(run.noted)
         self._executor.submit(self._learn)
-        for (number, _, event), value in zip(run.due, run.lists, strict=True):
-            self.latest.put(event.session_id, value, number)
+        for number, due in enumerate(run.due):
+            self.latest.put(due.event.session_id, run.lists[number], due.partition)
         for fallback, count in run.fallbacks.items():
             metrics.CANDIDATE_LISTS.labels(fallback).inc(count)
         for reason, count in run.removed.items():

@@ -23,17 +23,18 @@ _ERROR = np.float32(2 * 12**-0.5)
 
 @compiled
 def narrow(
-    coarse: Any, scales: Any, eligible: Any, plan: Any, width: Any, margins: Any, floors: Any,
+    coarse: Any, scales: Any, tops: Any, eligible: Any, plan: Any, width: Any, margins: Any, floors: Any,
     wanted: Any, need: Any, start: int, count: int,
 ) -> None:  # fmt: skip
     """Leave in `need`, for groups that want many of the rows, those that may score above their floors.
 
     It has the rows of some attribute; where a lane is of all rows, those that may score above its floor are added.
-    `plan` are codes, units, owners, group_bounds and attributes of the scan's.
+    `plan` are codes, units, weights, owners, group_bounds and attributes of the scan's.
     """
-    codes, units, owners, bounds, attributes = plan
+    codes, units, weights, owners, bounds, attributes = plan
     quad = np.empty((_TOGETHER, codes.shape[1]), np.int8)
     shifts, least = np.empty(_TOGETHER, np.float32), np.empty((2, _TOGETHER), np.float32)
+    gains = np.empty(_TOGETHER, np.float32)
     many = np.flatnonzero(wanted * DENSE > count * 64)
     many = many[units[owners[many]] != 0.0]
     for at in range(0, len(many), _TOGETHER):
@@ -43,16 +44,16 @@ def narrow(
             owner = owners[group]
             quad[i] = codes[owner]
             shifts[i] = margins[owner]
+            gains[i] = weights[owner] / (units[owner] * _UNIT)
             least[:, i] = np.inf
             for lane in range(bounds[group], bounds[group + 1]):
-                floor = floors[lane] / (units[owner] * _UNIT)
-                least[0, i] = min(least[0, i], floor)
-                if attributes[lane] < 0:
-                    least[1, i] = min(least[1, i], floor)
+                kind = 0 if attributes[lane] >= 0 else 1
+                least[kind, i] = min(least[kind, i], floors[lane] / (units[owner] * _UNIT))
         if len(together) == 1:
-            _mark_one(coarse, quad, shifts, least, scales, width, need[together[0]], eligible, start, count)
+            only = need[together[0]]
+            _mark_one(coarse, quad, shifts, least, gains, scales, tops, width, only, eligible, start, count)
         else:
-            _mark(coarse, quad, shifts, least, scales, width, need, together, eligible, start, count)
+            _mark(coarse, quad, shifts, least, gains, scales, tops, width, need, together, eligible, start, count)
 
 
 @compiled
@@ -73,14 +74,14 @@ def margins_of(codes: Any) -> Any:
 
 @compiled
 def _mark_one(
-    coarse: Any, quad: Any, shifts: Any, least: Any, scales: Any, width: Any,
+    coarse: Any, quad: Any, shifts: Any, least: Any, gains: Any, scales: Any, tops: Any, width: Any,
     need: Any, eligible: Any, start: int, count: int,
 ) -> None:  # fmt: skip
     for i in range(count):
         low = high = np.uint64(0)
         for part in range(_PARTS):
             line, place = (start + i) * _PARTS + part, np.uint64(part * LINED)
-            above_low, above_high = above(coarse, line, quad, shifts, least, scales, width, (0,))
+            above_low, above_high = above(coarse, line, quad, shifts, least, gains, scales, tops, width, (0,))
             low |= above_low << place
             high |= above_high << place
         need[i] = (need[i] & low) | (eligible[start + i] & high)
@@ -88,7 +89,7 @@ def _mark_one(
 
 @compiled
 def _mark(
-    coarse: Any, quad: Any, shifts: Any, least: Any, scales: Any, width: Any,
+    coarse: Any, quad: Any, shifts: Any, least: Any, gains: Any, scales: Any, tops: Any, width: Any,
     need: Any, groups: Any, eligible: Any, start: int, count: int,
 ) -> None:  # fmt: skip
     low, high = np.empty(_PARTS, np.uint64), np.empty(_PARTS, np.uint64)
@@ -96,7 +97,7 @@ def _mark(
     for i in range(count):
         for part in range(_PARTS):
             line = (start + i) * _PARTS + part
-            low[part], high[part] = above(coarse, line, quad, shifts, least, scales, width, (0, 0, 0, 0))
+            low[part], high[part] = above(coarse, line, quad, shifts, least, gains, scales, tops, width, (0,) * 4)
         for at in range(len(groups)):
             below, own_low, own_high = np.uint64(at * LINED), np.uint64(0), np.uint64(0)
             for part in range(_PARTS):

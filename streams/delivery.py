@@ -12,16 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring import metrics
-from schemas.errors import ConfigurationError, InvalidRecord, Unavailable
+from schemas.errors import BrokerUnavailable, ConfigurationError, InvalidRecord, Unavailable
 from streams.clock import now_ms
-from streams.record import Effects, Message, Record
+from streams.early import Early, HandOver
+from streams.record import Effects, Handed, Message, Record
 from streams.stage import Stage
 from streams.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
 Produce = Callable[[Sequence[Message]], Awaitable[None]]
-"""Returns when the broker has acknowledged every message; raises BrokerUnavailable otherwise."""
+"""Returns when the broker has acknowledged every message, those that were handed over before too; raises
+BrokerUnavailable otherwise."""
 
 TRANSIENT = (Unavailable, OSError)
 _KEPT_BYTES = 100_000
@@ -58,10 +60,17 @@ class Delivery:
     """
 
     def __init__(
-        self, stage: Stage[Any], produce: Produce, backoff: Backoff | None = None, tracing: Tracing | None = None
+        self,
+        stage: Stage[Any],
+        produce: Produce,
+        backoff: Backoff | None = None,
+        tracing: Tracing | None = None,
+        hand_over: HandOver | None = None,
     ) -> None:
+        """`hand_over` sends what a stage makes early; without it, that waits for the rest of its run."""
         self._stage = stage
         self._produce = produce
+        self._hand_over = hand_over
         self._backoff = backoff or Backoff()
         self._tracing = tracing or Tracing()
         self._last: asyncio.Future[None] | None = None
@@ -77,7 +86,7 @@ class Delivery:
         """
         behind = await self._behind()
         taken_s = self._take(records)
-        effects = asyncio.ensure_future(self._stage.run(records, behind))
+        effects = asyncio.ensure_future(self._stage.run(records, self._early(records, behind)))
         try:
             await asyncio.wait([effects])
             if self._last is not None:
@@ -101,6 +110,16 @@ class Delivery:
                 return self._first_try.result()
         await self._last
         return None
+
+    def _early(self, records: Sequence[Record], behind: Effects | None) -> Early | None:
+        if self._stage.needs_of_last != "effects":
+            return None
+        hand_over = self._hand_over
+        return Early(
+            behind,
+            lambda: self._durable is behind,
+            hand_over and (lambda messages: hand_over(self._tracing.carried(messages, records))),
+        )
 
     def cancel(self) -> None:
         """Leave what has begun unfinished; its offsets must not be committed."""
@@ -175,11 +194,8 @@ class Delivery:
         metrics.RUN_RECORDS.labels(self._stage.name).observe(len(records))
 
     async def _apply(self, effects: Effects, records: Sequence[Record]) -> None:
-        for messages in (self._tracing.carried(effects.messages, records), effects.changelog):
-            if messages:
-                await self._produce(messages)
-                for topic, count in Counter(message.topic for message in messages).items():
-                    metrics.PRODUCED.labels(self._stage.name, topic).inc(count)
+        await self._send(self._tracing.carried(effects.messages, records), effects.handed)
+        await self._send(effects.changelog)
         effects.confirm()
         self._durable = effects
         for record, error in effects.refused:
@@ -187,6 +203,17 @@ class Delivery:
             metrics.DEAD_LETTERED.labels(self._stage.name, error.kind).inc()
         if self._stage.freshness is not None and effects.visible_ms:
             self._stage.freshness.observe_all(_seconds_since(effects.visible_ms, now_ms()))
+
+    async def _send(self, messages: Sequence[Message], handed: Sequence[Handed] = ()) -> None:
+        if not messages and not handed:
+            return
+        await self._produce(messages)
+        for message, acknowledgement in handed:
+            if not acknowledgement.done():
+                raise BrokerUnavailable(f"the broker did not acknowledge a record of {message.topic}")
+            acknowledgement.result()
+        for topic, count in Counter(message.topic for message in (*messages, *(of for of, _ in handed))).items():
+            metrics.PRODUCED.labels(self._stage.name, topic).inc(count)
 
     async def _wait(self, error: Exception, failures: int, records: Sequence[Record], *, traceback: bool) -> None:
         delay, first = self._backoff.delay(failures), records[0]

@@ -16,6 +16,9 @@ CHUNK = 64
 LINED = 16
 """Rows of coarse codes that lie side by side: as many as there are 32-bit numbers in the widest vector register."""
 
+_AHEAD = 4_096
+"""So many bytes of coarse codes are on their way from memory while others are looked at."""
+
 trailing_zeros: Any = numbers.trailing_zeros
 
 _I8, _I32, _I64, _FLOAT = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
@@ -51,12 +54,14 @@ def code_product(_: Any, codes: Any, row: Any, query: Any, width: Any) -> Any:
 
 @_intrinsic
 def above(
-    _: Any, coarse: Any, line: Any, codes: Any, shifts: Any, floors: Any, scales: Any, width: Any, many: Any
-) -> Any:
+    _: Any, coarse: Any, line: Any, codes: Any, shifts: Any, floors: Any, gains: Any, scales: Any, tops: Any,
+    width: Any, many: Any,
+) -> Any:  # fmt: skip
     """Return which of LINED rows score above the floors of len(many) queries (4 at most), as bits, query after query.
 
-    Bit r of query q is whether (product of row r's coarse codes and `codes[q]` + `shifts[q]`) * scale > `floors[0, q]`,
-    and in the second number that returns > `floors[1, q]`.
+    A row's score is (product of its coarse codes and `codes[q]` + `shifts[q]`) * scale. Bit r of query q is whether
+    that of row r, and `gains[q]` times its top, is above `floors[0, q]`, and in the second number that returns whether
+    it is above `floors[1, q]` without.
     `coarse` (uint8 [lines, LINED * CHUNK / 2 * len(width)]) has two codes of 4 bits a byte. Of each row 4 bytes lie
     side by side, then 4 of the next: the low halves are of 4 dimensions, and the high ones of the next 4. So a register
     has a number for each row in the end, and nothing is added up across it.
@@ -64,8 +69,8 @@ def above(
     padded, queries = width.count * CHUNK, many.count
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        blocks, vectors, shift, floor, scale = (
-            context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2, 3, 4, 5)
+        blocks, vectors, shift, floor, gain, scale, top = (
+            context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2, 3, 4, 5, 6, 7)
         )
         start = builder.gep(blocks, [builder.mul(args[1], _long(padded * LINED // 2))])
         starts = [builder.gep(vectors, [_long(query * padded)]) for query in range(queries)]
@@ -74,7 +79,9 @@ def above(
         sums = [[ir.Constant(_WIDE, [0] * LINED)] * ways for _ in starts]
         halves = ir.Constant(_WIDE, [0x0F0F0F0F] * LINED)
         for step in range(padded // 8):
-            both = _load(builder, builder.gep(start, [_long(step * LINED * 4)]), _WIDE)
+            at_step = builder.gep(start, [_long(step * LINED * 4)])
+            _fetch(builder, builder.gep(at_step, [_long(_AHEAD)]))
+            both = _load(builder, at_step, _WIDE)
             high = builder.lshr(both, ir.Constant(_WIDE, [4] * LINED))
             for half, rows in enumerate((builder.and_(both, halves), builder.and_(high, halves))):
                 for at, own in zip(starts, sums, strict=True):
@@ -82,7 +89,7 @@ def above(
                     way = (2 * step + half) % ways
                     own[way] = add_product(own[way], rows, _splat(builder, numbers, _WIDE))
         row = builder.mul(args[1], _long(LINED))
-        worth = _load(builder, builder.gep(scale, [row]), _FLOATS, align=4)
+        worth, best = (_load(builder, builder.gep(column, [row]), _FLOATS, align=4) for column in (scale, top))
         bits = [_long(0), _long(0)]
         for query, own in enumerate(sums):
             total = own[0]
@@ -90,14 +97,16 @@ def above(
                 total = builder.add(total, other)
             shifted = _splat(builder, builder.load(builder.gep(shift, [_long(query)])), _FLOATS)
             score = builder.fmul(builder.fadd(builder.sitofp(total, _FLOATS), shifted), worth)
-            for kind in range(2):
+            more = builder.fmul(best, _splat(builder, builder.load(builder.gep(gain, [_long(query)])), _FLOATS))
+            for kind, reached in enumerate((builder.fadd(score, more), score)):
                 least = builder.load(builder.gep(floor, [_long(4 * kind + query)]))
-                found = builder.fcmp_ordered(">", score, _splat(builder, least, _FLOATS))
+                found = builder.fcmp_ordered(">", reached, _splat(builder, least, _FLOATS))
                 of_query = builder.zext(builder.bitcast(found, ir.IntType(LINED)), _I64)
                 bits[kind] = builder.or_(bits[kind], builder.shl(of_query, _long(LINED * query)))
         return context.make_tuple(builder, types.UniTuple(types.uint64, 2), bits)
 
-    return types.UniTuple(types.uint64, 2)(coarse, types.int64, codes, shifts, floors, scales, width, many), generate
+    result = types.UniTuple(types.uint64, 2)
+    return result(coarse, types.int64, codes, shifts, floors, gains, scales, tops, width, many), generate
 
 
 def _adds_product(builder: Any) -> Callable[[Any, Any, Any], Any]:
@@ -149,11 +158,15 @@ def prefetch(_: Any, array: Any, index: Any) -> Any:
     """Ask for the cache line of an element, by its position in the flat array, before it is needed."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _I8.as_pointer()
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        address = builder.bitcast(builder.gep(data, [args[1]]), pointer)
-        kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
-        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(call, [address, *(ir.Constant(_I32, flag) for flag in (0, 3, 1))])  # a read, to stay, of data
+        _fetch(builder, builder.gep(data, [args[1]]))
 
     return types.void(array, types.int64), generate
+
+
+def _fetch(builder: Any, address: Any) -> None:
+    pointer = _I8.as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
+    call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    flags = [ir.Constant(_I32, flag) for flag in (0, 3, 1)]  # a read, to stay, of data
+    builder.call(call, [builder.bitcast(address, pointer), *flags])

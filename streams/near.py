@@ -7,8 +7,10 @@ result: where it can't tell, the catalogue is searched.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
@@ -20,7 +22,7 @@ from streams.heaps import keep_best, order
 from streams.recent import keep
 from streams.retriever import Float32s, Int32s, no_rows
 from streams.scan import ANY, CERTIFIED, INEXACT, Rows, bounds_of, cosine, cosines, fetch, holds
-from streams.search import AMONG, NEWEST, Hits, LaneOf, Query, first_of, scanned
+from streams.search import NEWEST, Hits, LaneOf, Query, first_of, scanned
 
 _TIMES = 4
 _LEAST = 48
@@ -110,7 +112,7 @@ class Changes:
 
 
 class Near:
-    """Rows near the users who were served last. Use it from one thread."""
+    """Rows near the users who were served last. Use it from one thread; it scans in another."""
 
     def __init__(self, users: int = 4_096) -> None:
         """Remember so many users, at about 16 KB each."""
@@ -118,6 +120,7 @@ class Near:
         self._most = users
         self._users: OrderedDict[object, _Kept] = OrderedDict()
         self._lowest: dict[int, deque[float]] = {}  # of the last users, by lane
+        self._scanning = ThreadPoolExecutor(1, thread_name_prefix="scan")
 
     def changed(self, rows: Int32s) -> None:
         """Note that rows were written."""
@@ -125,12 +128,13 @@ class Near:
 
     def search(
         self, rows: Rows, timeline: Int32s, present_counts: Sequence[int], queries: Sequence[Query], oldest_ms: int
-    ) -> list[list[Int32s]]:
-        """Return the rows that each lane of each query finds, best first; `seen` and `timeline` are in order.
+    ) -> Iterator[tuple[int, list[Int32s]]]:
+        """Yield the number of each query and the rows that each of its lanes finds, best first, as they are found.
 
-        Eligible rows are those that were not uploaded before `oldest_ms`. What a user's lanes fetch is looked for among
-        the rows near the user; where it can't be told from them, more rows are kept and looked at, and where many of
-        these have been seen, the lane is searched by itself.
+        `seen` and `timeline` are in order. Eligible rows are those that were not uploaded before `oldest_ms`. What a
+        user's lanes fetch is looked for among the rows near the user; where it can't be told from them, more rows are
+        kept and looked at, and where many of these have been seen, the lane is searched by itself. Askers for whom
+        that takes a scan come last: while it goes on, the caller has the others.
         """
         lanes = [
             (i, at)
@@ -138,29 +142,37 @@ class Near:
             for at, (attribute, _) in enumerate(query.lanes)
             if attribute >= ANY
         ]
-        of_users = [(i, at) for i, at in lanes if queries[i].user is not None]
-        hits = self._look(rows, queries, of_users, oldest_ms)
-        unknown = [lane for lane in of_users if lane not in hits]
-        if unknown:
-            asked = {i for i, _ in unknown}
-            wide = [self._wide(query, present_counts) if i in asked else query for i, query in enumerate(queries)]
-            more = [(i, at) for i in asked for at in range(len(queries[i].lanes), len(wide[i].lanes))]
-            self._keep(wide, scanned(rows, wide, sorted(unknown + more), present_counts), oldest_ms)
-            hits |= self._look(rows, queries, unknown, oldest_ms)
-        hits |= scanned(rows, queries, [lane for lane in lanes if lane not in hits], present_counts)
-        found = {lane: best for lane, (best, _) in hits.items()}
-        for i, query in enumerate(queries):
-            for at, (attribute, k) in enumerate(query.lanes):
-                if attribute in (NEWEST, AMONG):
-                    found[i, at] = first_of(rows, query, timeline if attribute == NEWEST else query.among[at], k)
-        return [[found[i, at] for at in range(len(query.lanes))] for i, query in enumerate(queries)]
+        hits = self._look(rows, queries, lanes, oldest_ms)
+        left = [lane for lane in lanes if lane not in hits]
+        askers = {queries[i].asker for i, _ in left}
+        late = [i for i, query in enumerate(queries) if query.asker in askers]
+        early = [i for i, query in enumerate(queries) if query.asker not in askers]
+        wide = [self._wide(query, present_counts) if i in late else query for i, query in enumerate(queries)]
+        more = [(i, at) for i in late for at in range(len(queries[i].lanes), len(wide[i].lanes))]
+        scan = partial(scanned, rows, wide, sorted(left + more), present_counts)
+        scanning = self._scanning.submit(scan) if early and left else None
+        try:
+            yield from [(i, _rows_of(rows, timeline, queries[i], i, hits)) for i in early]
+        finally:
+            if scanning:
+                wait([scanning])  # it reads what may change when this is left
+        if not left:
+            return
+        found = scanning.result() if scanning else scan()
+        self._keep(wide, {lane: own for lane, own in found.items() if wide[lane[0]].user is not None}, oldest_ms)
+        hits |= {lane: own for lane, own in found.items() if wide[lane[0]].user is None}
+        hits |= self._look(rows, queries, left, oldest_ms)
+        hits |= scanned(rows, queries, [lane for lane in left if lane not in hits], present_counts)
+        yield from [(i, _rows_of(rows, timeline, queries[i], i, hits)) for i in late]
 
     def _wide(self, query: Query, present_counts: Sequence[int]) -> Query:
-        """Return the query for the rows to keep: more of each lane, seen or not.
+        """Return a user's query for the rows to keep: more of each lane, seen or not. Nobody's stays as it is.
 
         That of a new user has lanes of other attributes too, up to as many again: the user's next lists will want them,
         and among so many they cost next to nothing.
         """
+        if query.user is None:
+            return query
         known = self._users.get(query.user)
         lanes = [(attribute, max(_LEAST, _TIMES * k)) for attribute, k in query.lanes]
         if known is None:
@@ -194,7 +206,7 @@ class Near:
         """Return the hits of those of `lanes`, in order, whose best are surely among the rows that were kept."""
         hits: dict[LaneOf, Hits] = {}
         for i, own in groupby(lanes, lambda lane: lane[0]):
-            known = self._users.get(queries[i].user)
+            known = None if queries[i].user is None else self._users.get(queries[i].user)
             if known is None:
                 continue
             self._users.move_to_end(queries[i].user)
@@ -234,6 +246,16 @@ class Near:
         ):
             if size == k or least == -np.inf:
                 yield at, (found[start : start + size], scores[start : start + size])
+
+
+def _rows_of(rows: Rows, timeline: Int32s, query: Query, number: int, hits: Mapping[LaneOf, Hits]) -> list[Int32s]:
+    """Return the rows that each lane of a query finds."""
+    return [
+        hits[number, at][0]
+        if attribute >= ANY
+        else first_of(rows, query, timeline if attribute == NEWEST else query.among[at], k)
+        for at, (attribute, k) in enumerate(query.lanes)
+    ]
 
 
 class KeptLanes(NamedTuple):

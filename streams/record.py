@@ -1,6 +1,7 @@
 """What a stage is handed and what it hands back, free of any Kafka client."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -37,6 +38,13 @@ class Message(NamedTuple):
     cause: bytes | None = None
 
 
+class Handed(NamedTuple):
+    """A message that was handed over, and what ends when the broker has acknowledged it, or can't."""
+
+    message: Message
+    acknowledgement: Future[None]
+
+
 def _nothing() -> None: ...
 
 
@@ -47,7 +55,8 @@ class Effects:
     `messages` are produced first; once all are acknowledged, `changelog`; then `confirm` is called, and only then may
     the stage's memory change. `refused` records become dead letters among the messages. `visible_ms` holds, per item
     that becomes visible with these effects, when the broker received its cause (epoch milliseconds). `changes` are what
-    `confirm` will change in the stage's memory, if the next run may build on them: see `Stage.process_behind`.
+    `confirm` will change in the stage's memory, if the next run may build on them: see `Stage.process_behind`. `handed`
+    are messages that are on their way already.
     """
 
     messages: Sequence[Message] = ()
@@ -56,3 +65,4 @@ class Effects:
     visible_ms: Sequence[int] = ()
     confirm: Callable[[], None] = field(default=_nothing)
     changes: object = None
+    handed: Sequence[Handed] = ()

@@ -54,7 +54,7 @@ def retrieve(
     places, the fallback ladder does, and `fallback` says how far down. Without a crowd nothing is popular, co-watched
     or tried out as new, and the newest take the places of the new.
     """
-    [made] = retrieve_all(retriever, [(state, rng)], settings, now_ms, crowd)
+    [(_, made)] = retrieve_all(retriever, [(state, rng)], settings, now_ms, crowd)
     return made
 
 
@@ -65,9 +65,10 @@ def retrieve_all(
     now_ms: int,
     crowd: Crowd | None = None,
     seen: SeenRows | None = None,
-) -> Iterator[Retrieved]:
-    """Search for all users at once, and make one after another what `retrieve` returns.
+) -> Iterator[tuple[int, Retrieved]]:
+    """Search for all users at once, and yield by their number what `retrieve` returns, one after another.
 
+    Those that need no scan come first, and are made while that of the others goes on; those of one user stay in order.
     Of a list that is done with at once nothing is left when the next is made: a run of them would fill the caches.
     `seen` spares it looking up what it remembers.
     """
@@ -75,7 +76,7 @@ def retrieve_all(
     plans = [plan(run, state, rng) for state, rng in users]
     oldest_ms = now_ms - settings.max_age_ms
     found = retriever.search([of.request for of in plans], oldest_ms)
-    return (_retrieved(run, of, hits, oldest_ms) for of, hits in zip(plans, found, strict=True))
+    return ((i, _retrieved(run, plans[i], hits, oldest_ms)) for i, hits in found)
 
 
 def _retrieved(run: Run, of: Plan, found: Found, oldest_ms: int) -> Retrieved:
@@ -85,7 +86,7 @@ def _retrieved(run: Run, of: Plan, found: Found, oldest_ms: int) -> Retrieved:
     while len(filled.chosen) < settings.k and found.bounds[1] == fetched:
         fetched *= 4  # a few creators with many new videos must not leave the list short
         first = replace(of.request, lanes=[Wanted(fetched, newest=True)])
-        [more] = retriever.search([first], oldest_ms)
+        [(_, more)] = retriever.search([first], oldest_ms)
         found = _with_first(more, found)
         offered, filled = _filled(run, of, found)
     deepest = int(offered.pools.rungs[filled.chosen].max()) if len(filled.chosen) else BY_AGE

@@ -1,6 +1,6 @@
 """Restricted retrieval as lists ask for it, whatever answers: the snapshot in this process, or a table."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
@@ -112,8 +112,11 @@ class Retriever(Protocol):
         """The dimension of a request's vector."""
         ...
 
-    def search(self, requests: Sequence[Request], oldest_ms: int) -> list[Found]:
-        """Return what is found for each request among the videos not uploaded before `oldest_ms`."""
+    def search(self, requests: Sequence[Request], oldest_ms: int) -> Iterator[tuple[int, Found]]:
+        """Yield the number of each request and what is found for it, as it is found; those of one user in order.
+
+        Videos that were uploaded before `oldest_ms` are left out. Nothing may change until all is found.
+        """
         ...
 
     def video_ids(self, rows: Sequence[int]) -> list[str]:

@@ -23,6 +23,7 @@ PRESENT, DECIDED, CERTIFIED = 1, 2, 4
 """Bits of a mark: what is known of an attribute of a row."""
 _AHEAD = 16
 _LOWEST_P = 1e-3  # under the logarithm
+NOWHERE = -1e9
 
 INEXACT = 0.005
 """More than a score by 8-bit codes is off."""
@@ -48,6 +49,8 @@ class Rows(NamedTuple):
     """uint16 [n, attributes]: bits of the student's p in float16."""
     logs: Any
     """float32: the logarithm of p by its bits; the last for what is no p."""
+    tops: Any
+    """float32 [n]: the highest logarithm of p among the attributes in whose lanes a row may be; NOWHERE if in none."""
     languages: Any
     """int32 [n]"""
     eligible: Any
@@ -104,6 +107,7 @@ def scan(rows: Rows, plan: Plan, width: Any, block_bytes: int, scores: Any, foun
     """
     # As plain arrays: taken from a tuple within a loop, each would be counted as one more reference every time.
     coarse, high, scales, eligible, present = rows.coarse, rows.high, rows.scales, rows.eligible, rows.present
+    tops = rows.tops
     codes, units, owners, bounds, attributes = (
         plan.codes, plan.units, plan.owners, plan.group_bounds, plan.attributes,
     )  # fmt: skip
@@ -125,8 +129,8 @@ def scan(rows: Rows, plan: Plan, width: Any, block_bytes: int, scores: Any, foun
             plain = units[owners[group]] == 0.0
             wanted[group] = _needed(eligible, present, attributes, first, last, start, count, need[group], plain)
         narrow(
-            coarse, scales, eligible, (codes, units, owners, bounds, attributes), width, margins, floors, wanted, need,
-            start, count,
+            coarse, scales, tops, eligible, (codes, units, weights, owners, bounds, attributes), width, margins, floors,
+            wanted, need, start, count,
         )  # fmt: skip
         for group in range(groups):
             if wanted[group] == 0:
@@ -136,9 +140,10 @@ def scan(rows: Rows, plan: Plan, width: Any, block_bytes: int, scores: Any, foun
             if units[owner] == 0.0:
                 products[:hits] = 0.0
             else:
-                floor = floors[first:last].min()
+                restricted, unrestricted = _lowest(floors, attributes, first, last)
                 hits = _picked(
-                    high, scales, marks, p, codes[owner], units[owner], width, hits, floor, near, products
+                    high, scales, tops, marks, p, languages, codes[owner], units[owner], weights[owner], width, hits,
+                    restricted, unrestricted, near, products,
                 )  # fmt: skip
             _offer(
                 near[:hits], products[:hits], first, last, floors, attributes, marks, p, logs, weights[owner],
@@ -233,38 +238,53 @@ def _collect(need: Any, count: int, start: int, near: Any) -> Any:
 
 
 @compiled
-def _picked(
-    high: Any, scales: Any, marks: Any, p: Any, codes: Any, unit: Any, width: Any,
-    count: int, floor: Any, near: Any, products: Any,
-) -> Any:  # fmt: skip
-    """Leave in `near`, and their scores in `products`, the rows that score above `floor`; return their number.
+def _lowest(floors: Any, attributes: Any, first: int, last: int) -> Any:
+    """Return the lowest floor of the lanes of attributes, and that of the lanes of all rows."""
+    restricted = unrestricted = np.float32(np.inf)
+    for lane in range(first, last):
+        if attributes[lane] == ANY:
+            unrestricted = min(unrestricted, floors[lane])
+        else:
+            restricted = min(restricted, floors[lane])
+    return restricted, unrestricted
 
-    Some rows are waited for while others are fetched, and what is asked of those that are left is fetched as well.
+
+@compiled
+def _picked(
+    high: Any, scales: Any, tops: Any, marks: Any, p: Any, languages: Any, codes: Any, unit: Any, weight: Any,
+    width: Any, count: int, restricted: Any, unrestricted: Any, near: Any, products: Any,
+) -> Any:  # fmt: skip
+    """Leave in `near`, and their products in `products`, the rows that some lane may take; return their number.
+
+    Those are above the floor `unrestricted`, or with the most that an attribute gives them above `restricted`. Some
+    rows are waited for while others are fetched, and what is asked of those that are left is fetched as well.
     """
     bias = _bias(codes)
     hits = 0
     for i in range(min(_AHEAD, count)):
-        _fetch_codes(high, scales, near[i])
+        _fetch_codes(high, scales, tops, near[i])
     for i in range(count):
         if i + _AHEAD < count:
-            _fetch_codes(high, scales, near[i + _AHEAD])
+            _fetch_codes(high, scales, tops, near[i + _AHEAD])
         row = near[i]
         score = (np.float32(code_product(high, row, codes, width)) - bias) * scales[row] * unit
         near[hits] = row
         products[hits] = score
-        if score > floor:
+        if score > unrestricted or score + weight * tops[row] > restricted:
             prefetch(marks, np.int64(row) * marks.shape[1])
             prefetch(p, np.int64(row) * p.shape[1])
+            prefetch(languages, np.int64(row))
             hits += 1
     return hits
 
 
 @inlined
-def _fetch_codes(high: Any, scales: Any, row: Any) -> None:
+def _fetch_codes(high: Any, scales: Any, tops: Any, row: Any) -> None:
     ahead, padded = np.int64(row), high.shape[1]
     for line in range(0, padded, CHUNK):
         prefetch(high, ahead * padded + line)
     prefetch(scales, ahead)
+    prefetch(tops, ahead)
 
 
 @compiled
@@ -350,6 +370,17 @@ def newest(rows: Rows, spoken: Any, seen: Any, order: Any, found: Any) -> Any:
             found[count] = row
             count += 1
     return count
+
+
+@compiled
+def write_tops(tops: Any, rows: Any, p: Any, logs: Any, marks: Any) -> None:
+    """Set the `tops` of `rows` from what is known of them; see Rows."""
+    for row in rows:
+        best = np.float32(NOWHERE)
+        for attribute in range(marks.shape[1]):
+            if marks[row, attribute] & CERTIFIED:
+                best = max(best, logs[min(p[row, attribute], len(logs) - 1)])
+        tops[row] = best
 
 
 @compiled

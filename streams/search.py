@@ -36,7 +36,8 @@ class Query:
 
     `among` are the rows of the lanes that are AMONG some, by the lane's position, the first of them last. `user` names
     whose query it is, and how it scores and filters; None: nobody's. `floors`, if any, are guesses of scores that the
-    best of each lane are above: they change what a search costs, and not what it finds.
+    best of each lane are above: they change what a search costs, and not what it finds. Those of one `asker` are
+    answered in order.
     """
 
     vector: Float32s
@@ -47,6 +48,7 @@ class Query:
     among: Mapping[int, Int32s]
     user: object = None
     floors: Sequence[float] = ()
+    asker: str = ""
 
 
 def scanned(

@@ -1,7 +1,7 @@
 """The catalogue of videos in memory: what restricted retrieval scans."""
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from streams.memory import give_back
 from streams.names import Int32s, Names, grown, pack, pack_column
 from streams.near import Near
 from streams.retriever import Described, Float32s, Found, Lane, Request, distinct, found_in
-from streams.scan import ANY, CERTIFIED, DECIDED, PRESENT, Rows, log_table, write_bits
+from streams.scan import ANY, CERTIFIED, DECIDED, PRESENT, Rows, log_table, write_bits, write_tops
 from streams.search import AMONG, NEWEST, Query
 from streams.timeline import Timeline
 from streams.videos import VideoView
@@ -62,6 +62,7 @@ class Snapshot:
         self._embeddings = Embeddings(dim)
         self._p = np.empty((0, attributes), np.float16)
         self._marks = np.empty((0, attributes), np.uint8)
+        self._tops = np.empty(0, np.float32)
         self._certified = np.empty((attributes, 0), np.uint64)  # as bits: all that a lane may take
         self._certified_counts = np.zeros(attributes, np.int64)
         self._uploaded_at_ms = np.empty(0, np.int64)
@@ -163,25 +164,24 @@ class Snapshot:
     def shed(self, kept: Int32s) -> None:
         """Forget nothing; see Videos."""
 
-    def search(self, requests: Sequence[Request], oldest_ms: int) -> list[Found]:
-        """Return what is found for each request among the videos not uploaded before `oldest_ms`.
+    def search(self, requests: Sequence[Request], oldest_ms: int) -> Iterator[tuple[int, Found]]:
+        """Yield what is found for each request, by its number; see Retriever.
 
         Raises:
             ConfigurationError: a lane is of an attribute that the catalogue does not have, or a vector has another
                 dimension.
 
         """
-        if not requests:
-            return []
         self._expire(oldest_ms)
         queries = [self._query(request) for request in requests]
         count = len(self)
         rows = Rows(
-            self._embeddings.coarse, *self._embeddings.columns, self._p.view(np.uint16), _LOGS, self._languages,
-            self._eligible[: (count + 63) // 64], self._certified, self._marks,
+            self._embeddings.coarse, *self._embeddings.columns, self._p.view(np.uint16), _LOGS, self._tops,
+            self._languages, self._eligible[: (count + 63) // 64], self._certified, self._marks,
         )  # fmt: skip
-        found = self._near.search(rows, self._timeline.rows, self._certified_counts.tolist(), queries, oldest_ms)
-        return [found_in(lanes, self._removed(query)) for lanes, query in zip(found, queries, strict=True)]
+        removed, counts = [self._removed(query) for query in queries], self._certified_counts.tolist()
+        for i, lanes in self._near.search(rows, self._timeline.rows, counts, queries, oldest_ms):
+            yield i, found_in(lanes, removed[i])
 
     def _query(self, request: Request) -> Query:
         vector = np.zeros(self.dim, np.float32) if request.vector is None else request.vector
@@ -200,6 +200,7 @@ class Snapshot:
             seen=seen[(self._reasons[seen] == 0) & spoken[self._languages[seen]]],
             spoken=spoken,
             user=(request.user, request.languages, request.probability_weight) if of_a_user else None,
+            asker=request.user,
             among={at: lane.among[::-1].copy() for at, lane in enumerate(request.lanes) if lane.among is not None},
         )
 
@@ -276,6 +277,7 @@ class Snapshot:
             certified = labels & _column(batch.column(f"certified_{attribute}").fill_null(False))
             self._certified_counts[index] += write_bits(self._certified[index], rows, certified)
             self._marks[rows, index] = labels * PRESENT + _column(column.is_valid()) * DECIDED + certified * CERTIFIED
+        write_tops(self._tops, rows, self._p.view(np.uint16), _LOGS, self._marks)
         self._reasons[rows] = self._reason(rows)
         self._count(rows, 1)
         write_bits(self._eligible, rows, self._reasons[rows] == 0)
@@ -344,6 +346,7 @@ class Snapshot:
         self._embeddings.reserve(rows)
         self._p = grown(self._p, rows)
         self._marks = grown(self._marks, rows)
+        self._tops = grown(self._tops, 64 * words)
         self._certified = grown(self._certified, words, axis=1)
         self._uploaded_at_ms = grown(self._uploaded_at_ms, rows)
         self._creators = grown(self._creators, rows)
@@ -383,7 +386,7 @@ def _compile(padded: int, catalogue: Catalogue) -> None:
     lanes.append(Lane(1, among=scratch.rows(["video"])))
     vector = np.ones(padded, np.float32)
     for oldest_ms in (0, 3):
-        scratch.search([Request(vector, lanes, scratch.rows(["video"]), ("en",), user="user")], oldest_ms)
+        list(scratch.search([Request(vector, lanes, scratch.rows(["video"]), ("en",), user="user")], oldest_ms))
     scratch.views(["video"])
     scratch.video_ids([0])
     scratch.describe(scratch.uploaded_since(0))

@@ -4,12 +4,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from monitoring import metrics
 from monitoring.item_histogram import ItemHistogram
 from schemas.errors import InvalidRecord
 from streams.dead_letter import dead_letter
+from streams.early import Early, Send
 from streams.record import Effects, Message, Record
 
 T = TypeVar("T")
@@ -48,16 +50,17 @@ class Stage(ABC, Generic[T]):
     async def process(self, items: Sequence[Item[T]]) -> Effects:
         """Return the effects of `items`."""
 
-    async def process_behind(self, items: Sequence[Item[T]], last: Effects) -> Effects:
-        """Return the effects of `items` as if the run before were durable, whose effects are `last`.
+    async def process_behind(self, items: Sequence[Item[T]], last: Effects | None, send: Send) -> Effects:
+        """Return the effects of `items` as if the run before were durable, whose effects are `last`; None: it is.
 
-        It is called where `needs_of_last` is "effects". If the run before comes to something else, `process` is called
-        with the same items once that is durable.
+        It is called first where `needs_of_last` is "effects". If the run before comes to something else, or this try
+        comes to nothing, `process` is called with the same items. Messages that `send` is given, from any thread, are
+        no part of the effects: they need not wait for the rest of the run.
         """
         raise NotImplementedError
 
-    async def run(self, records: Sequence[Record], last: Effects | None = None) -> Effects:
-        """Decode and process `records`, behind `last` if given; the refused ones become dead letters."""
+    async def run(self, records: Sequence[Record], early: Early | None = None) -> Effects:
+        """Decode and process `records`, `early` where they are; the refused ones become dead letters."""
         started = time.perf_counter()
         items: list[Item[T]] = []
         refused: list[tuple[Record, InvalidRecord]] = []
@@ -69,10 +72,14 @@ class Stage(ABC, Generic[T]):
                 refused.append((record, InvalidRecord(error.kind, str(error))))
         effects = Effects()
         if items:
-            effects = await (self.process(items) if last is None else self.process_behind(items, last))
+            process = self.process if early is None else partial(self.process_behind, last=early.last, send=early.send)
+            effects = await process(items)
         refused.extend(effects.refused)
         metrics.STAGE_SECONDS.labels(self.name).observe(time.perf_counter() - started)
-        return replace(effects, messages=[*effects.messages, *self.refuse(refused)], refused=refused)
+        held, handed = ([], []) if early is None else (early.held, early.handed)
+        return replace(
+            effects, messages=[*held, *effects.messages, *self.refuse(refused)], refused=refused, handed=handed
+        )
 
     def refuse(self, refused: Sequence[tuple[Record, InvalidRecord]]) -> list[Message]:
         """Return the dead letters of records that can't be used."""

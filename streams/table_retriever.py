@@ -1,7 +1,7 @@
 """Retrieval from the attribute tables: for catalogues that are larger than a worker's memory."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from random import Random
@@ -116,8 +116,8 @@ class TableRetriever:
         self._fresh_until = float("-inf")
         return numbers
 
-    def search(self, requests: Sequence[Request], oldest_ms: int) -> list[Found]:
-        """Return what is found for each request among the videos not uploaded before `oldest_ms`.
+    def search(self, requests: Sequence[Request], oldest_ms: int) -> Iterator[tuple[int, Found]]:
+        """Yield what is found for each request, by its number; see Retriever.
 
         What keeps videos out is counted in the tables every few seconds, the seen among those that were met.
 
@@ -126,13 +126,11 @@ class TableRetriever:
                 dimension.
 
         """
-        if not requests:
-            return []
         self._refresh()
         lanes = [self._lanes(request, oldest_ms) for request in requests]
         narrowed = [replace(request, lanes=of) for request, of in zip(requests, lanes, strict=True)]
-        found = self._held.search(narrowed, oldest_ms)
-        return [self._whole(request, of, oldest_ms) for request, of in zip(requests, found, strict=True)]
+        for i, found in self._held.search(narrowed, oldest_ms):
+            yield i, self._whole(requests[i], found, oldest_ms)
 
     def _whole(self, request: Request, found: Found, oldest_ms: int) -> Found:
         counts = self._removed(request.languages, oldest_ms) | {"seen": found.removed.get("seen", 0)}

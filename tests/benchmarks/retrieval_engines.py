@@ -69,7 +69,7 @@ class SnapshotEngine:
         dim = first.schema.field("vector").type.list_size
         warm = Snapshot(load_catalogue(), dim)
         warm.load([first.slice(0, 100).select(list(warm.columns))])
-        warm.search([Request(np.ones(dim, np.float32), [Lane(1)])], 0)
+        list(warm.search([Request(np.ones(dim, np.float32), [Lane(1)])], 0))
         del warm, first
         before = resident_gb()
         self._snapshot = Snapshot(load_catalogue(), dim)
@@ -78,7 +78,7 @@ class SnapshotEngine:
 
     def search(self, query: np.ndarray, attribute: str, seen: tuple[str, ...]) -> list[int]:
         request = Request(query, [Lane(K, attribute)], self._snapshot.rows(seen), (LANGUAGE,))
-        [found] = self._snapshot.search([request], OLDEST_MS)
+        [(_, found)] = self._snapshot.search([request], OLDEST_MS)
         return found.rows.tolist()
 
 

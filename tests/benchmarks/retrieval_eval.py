@@ -232,8 +232,10 @@ def lists_of(
     lists: list[list[str]] = []
     for start in range(0, len(users), BATCH):
         asked = [(states[user], Random(user)) for user in users[start : start + BATCH]]
-        made = retrieve_all(snapshot, asked, settings, log.now_ms, crowd)
-        lists += [[c.video_id for c in one.candidates if not only or c.lane == "restricted"] for one in made]
+        made = dict(retrieve_all(snapshot, asked, settings, log.now_ms, crowd))
+        lists += [
+            [c.video_id for c in made[i].candidates if not only or c.lane == "restricted"] for i in range(len(asked))
+        ]
     return lists
 
 

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import get_args
 
@@ -15,7 +16,8 @@ from schemas.events import WatchEvent
 from schemas.user_state import UserState, decode_state
 from schemas.wire import Decoder, encode
 from streams.candidates import SessionStage
-from streams.record import Effects, Message, Record
+from streams.early import Early
+from streams.record import Effects, Handed, Message, Record
 from streams.retrieve import RetrievalSettings
 from streams.snapshot import Snapshot
 from streams.user_states import UserStates
@@ -36,6 +38,11 @@ VIDEOS = [
 def record(event: WatchEvent, offset: int, partition: int = 0, **changes: object) -> Record:
     whole = Record("watch-events", partition, offset, NOW_MS + 10 * offset, event.user_id.encode(), encode(event))
     return whole._replace(**changes)
+
+
+def behind(last: Effects) -> Early:
+    """A run while the one before is not durable yet."""
+    return Early(last, lambda: False, None)
 
 
 class Broker:
@@ -202,8 +209,8 @@ async def test_states_are_those_of_one_clean_pass_however_events_are_cut_repeate
 async def test_a_run_behind_another_has_the_states_that_it_will_leave_and_holds_on_to_no_earlier_one():
     async with session_stage(Broker()) as stage:
         first = await stage.run([record(watch("v1", user_id="a"), 0), record(watch("v2", user_id="b"), 1)])
-        second = await stage.run([record(watch("v3", user_id="b", event_id="e3"), 2)], first)
-        third = await stage.run([record(watch("v4", user_id="c"), 3)], second)
+        second = await stage.run([record(watch("v3", user_id="b", event_id="e3"), 2)], behind(first))
+        third = await stage.run([record(watch("v4", user_id="c"), 3)], behind(second))
     [state] = [decode_state(message.value) for message in second.changelog]
     assert (state.applied, state.seen) == (2, ("v2", "v3"))
     assert [run.changes.noted.users for run in (second, third)] == [{(0, "b")}, {(0, "c")}]
@@ -219,11 +226,24 @@ async def test_a_run_behind_one_of_another_term_does_not_build_on_it():
     try:
         first = await stage.run([record(watch("v1"), 0)])
         states.forget([0])
-        second = await stage.run([record(watch("v2", event_id="e2"), 1)], first)
+        second = await stage.run([record(watch("v2", event_id="e2"), 1)], behind(first))
     finally:
         await stage.close()
     [state] = [decode_state(message.value) for message in second.changelog]
     assert state.seen == ("v2",)
+
+
+async def test_who_has_waited_longest_has_a_list_first_and_what_is_of_one_partition_stays_in_order():
+    waited = [(0, "a", 300), (0, "b", 500), (1, "c", 400), (1, "d", 100), (2, "e", 200)]  # d's clock was set back
+    records = [
+        record(watch("v1", user_id=user, session_id=user), offset, partition, timestamp_ms=NOW_MS + ms)
+        for offset, (partition, user, ms) in enumerate(waited)
+    ]
+    async with session_stage(Broker()) as stage:
+        sent = Early(None, lambda: True, lambda messages: [Handed(message, Future()) for message in messages])
+        effects = await stage.run(records, sent)
+    assert [handed.message.key for handed in effects.handed] == [b"e", b"a", b"c", b"d", b"b"]
+    assert effects.messages == []
 
 
 async def test_a_fast_clock_can_not_age_what_came_before():

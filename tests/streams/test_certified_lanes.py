@@ -27,7 +27,7 @@ def snapshot_of(*annotations: Annotation) -> Snapshot:
 
 
 def found(snapshot: Snapshot, attribute: str) -> list[str]:
-    [hits] = snapshot.search([Request(None, [Lane(100, attribute)])], 0)
+    [(_, hits)] = snapshot.search([Request(None, [Lane(100, attribute)])], 0)
     return sorted(snapshot.video_ids(hits.lanes[0]))
 
 

@@ -2,6 +2,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,8 @@ from schemas.dead_letter import DeadLetter
 from schemas.errors import BrokerUnavailable, ConfigurationError, InvalidRecord, StoreUnavailable
 from schemas.wire import Decoder
 from streams.delivery import Backoff, Delivery
-from streams.record import Effects, Message, Record
+from streams.early import Send
+from streams.record import Effects, Handed, Message, Record
 from streams.stage import Item, Stage
 
 DEAD = "dead-letters"
@@ -151,9 +153,18 @@ class AheadStage(UpperStage):
         self.processed.extend(events)
         return replace(await super().process(items), changes=events)
 
-    async def process_behind(self, items: Sequence[Item[bytes]], last: Effects) -> Effects:
-        self.behind.extend((last.changes, item.event) for item in items)
-        return await self.process(items)
+    async def process_behind(self, items: Sequence[Item[bytes]], last: Effects | None, send: Send) -> Effects:
+        if last is not None:
+            self.behind.extend((last.changes, item.event) for item in items)
+        effects = await self.process(items)
+        for message in effects.messages:
+            send(message)
+            await self.turn()
+        return replace(effects, messages=())
+
+    async def turn(self) -> None:
+        """Let others go on between two messages."""
+        await asyncio.sleep(0)
 
 
 class SlowBroker(Broker):
@@ -246,6 +257,107 @@ async def test_what_was_built_on_a_try_that_did_not_stand_is_made_again(
     assert stage.confirmed == ([b"b"] if filed else [b"a", b"b"])
     assert len(stage.behind) == 1
     assert broker.values("out") == ([b"B"] if filed else [b"A", b"B"])
+
+
+class HandingBroker(SlowBroker):
+    """Takes messages early as well, and acknowledges them, or refuses them, when more are produced."""
+
+    def __init__(self, refused: Exception | None = None, *, silent: bool = False) -> None:
+        super().__init__()
+        self.handed: list[Handed] = []
+        self.refused = refused
+        self.silent = silent
+
+    def hand_over(self, messages: Sequence[Message]) -> list[Handed]:
+        new = [Handed(message, Future()) for message in messages]
+        self.handed += new
+        return new
+
+    async def produce(self, messages: Sequence[Message]) -> None:
+        await self.open.wait()
+        handed, self.handed = self.handed, []
+        if handed and (self.silent or self.refused):
+            for _, acknowledgement in handed:
+                if self.refused:
+                    acknowledgement.set_exception(self.refused)
+            self.refused, self.silent = None, False
+            await super().produce(messages)
+            return
+        for _, acknowledgement in handed:
+            acknowledgement.set_result(None)
+        await super().produce([*(message for message, _ in handed), *messages])
+
+
+class PausingStage(AheadStage):
+    """Waits after each message until it may go on."""
+
+    needs_of_last = "effects"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Semaphore(0)
+
+    async def turn(self) -> None:
+        await self.go_on.acquire()
+
+
+def on_the_way(broker: HandingBroker) -> list[bytes | None]:
+    return [message.value for message, _ in broker.handed]
+
+
+async def test_a_message_goes_out_before_the_rest_of_its_run_is_made() -> None:
+    broker, stage = HandingBroker(), PausingStage()
+    broker.open.set()
+    delivery = Delivery(stage, broker.produce, QUICK, hand_over=broker.hand_over)
+    begun = asyncio.ensure_future(delivery.begin(records(b"a", b"b")))
+    await asyncio.sleep(0.01)
+    assert on_the_way(broker) == [b"A"]
+    stage.go_on.release()
+    await asyncio.sleep(0.01)
+    assert on_the_way(broker) == [b"A", b"B"]
+    assert stage.confirmed == []
+    stage.go_on.release()
+    await (await begun)
+    assert broker.values("out") == [b"A", b"B"]
+    assert [message.topic for call in broker.calls for message in call] == ["out", "out", "log", "log"]
+
+
+async def test_no_message_goes_out_before_the_run_that_it_is_built_on_is_durable() -> None:
+    broker, stage = HandingBroker(), PausingStage()
+    stage.go_on.release()
+    delivery = Delivery(stage, broker.produce, QUICK, hand_over=broker.hand_over)
+    first = await delivery.begin(records(b"a"))
+    second = asyncio.ensure_future(delivery.begin(records(b"b", b"c", b"d")))
+    await asyncio.sleep(0.01)
+    assert on_the_way(broker) == [b"A"]
+    broker.open.set()
+    await first
+    assert on_the_way(broker) == []
+    stage.go_on.release()
+    await asyncio.sleep(0.01)
+    assert on_the_way(broker) == [b"B", b"C"], "what was held goes first"
+    stage.go_on.release()
+    stage.go_on.release()
+    await (await second)
+    assert broker.values("out") == [b"A", b"B", b"C", b"D"]
+
+
+@pytest.mark.parametrize(
+    "broker",
+    [HandingBroker(BrokerUnavailable("away")), HandingBroker(silent=True), HandingBroker(ValueError("too large"))],
+    ids=["refused", "no answer", "too large"],
+)
+async def test_what_went_out_early_and_was_not_acknowledged_is_sent_again(
+    monkeypatch: pytest.MonkeyPatch, broker: HandingBroker
+) -> None:
+    monkeypatch.setattr(AheadStage, "needs_of_last", "effects")
+    stage = AheadStage()
+    broker.open.set()
+    delivery = Delivery(stage, broker.produce, QUICK, hand_over=broker.hand_over)
+    await (await delivery.begin(records(b"a", b"b")))
+    assert broker.values("out") == [b"A", b"B"]
+    assert broker.values("log") == [b"a", b"b"], "not before its messages were acknowledged"
+    assert stage.confirmed == [b"a", b"b"]
 
 
 async def test_a_run_whose_first_try_failed_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,9 @@ LANES = [Lane(30), Lane(10, "funny"), Lane(10, "calm"), Lane(5, newest=True)]
 
 def same(videos: Videos, request: Request, oldest_ms: int = 0) -> bool:
     """Tell whether a user is found what nobody in particular is."""
-    [own], [plain] = (videos.snapshot.search([one], oldest_ms) for one in (request, replace(request, user="")))
+    [(_, own)], [(_, plain)] = (
+        videos.snapshot.search([one], oldest_ms) for one in (request, replace(request, user=""))
+    )
     return (own.lanes, own.removed) == (plain.lanes, plain.removed)
 
 
@@ -38,7 +40,7 @@ def test_what_was_seen_meanwhile_is_left_out_though_it_is_all_that_was_kept():
     seen = np.empty(0, np.int32)
     for _ in range(12):
         assert same(videos, replace(request, seen=seen))
-        [found] = videos.snapshot.search([replace(request, seen=seen)], 0)
+        [(_, found)] = videos.snapshot.search([replace(request, seen=seen)], 0)
         assert not set(found.rows.tolist()) & set(seen.tolist())
         seen = np.concatenate([seen, found.rows])
 
@@ -50,7 +52,7 @@ def test_annotations_and_removals_since_are_seen():
     rng = np.random.default_rng(4)
     for turn in range(20):
         assert same(videos, request)
-        [found] = videos.snapshot.search([request], 0)
+        [(_, found)] = videos.snapshot.search([request], 0)
         best = found.lanes[0]
         videos.snapshot.apply(
             [
@@ -97,9 +99,32 @@ def test_users_who_share_a_search_and_come_twice_are_answered_as_if_alone():
     videos = Videos(5_000, 64, seed=8)
     requests = [Request(videos.direction(i % 3), LANES, probability_weight=WEIGHT, user=f"u{i % 3}") for i in range(7)]
     for _ in range(2):
-        for together, request in zip(videos.snapshot.search(requests, 0), requests, strict=True):
-            [alone] = videos.snapshot.search([replace(request, user="")], 0)
+        for number, together in videos.snapshot.search(requests, 0):
+            [(_, alone)] = videos.snapshot.search([replace(requests[number], user="")], 0)
             assert together.lanes == alone.lanes
+
+
+def test_users_who_are_known_are_answered_while_others_are_looked_for():
+    videos = Videos(5_000, 64, seed=9)
+    requests = [Request(videos.direction(i), LANES, probability_weight=WEIGHT, user=f"u{i}") for i in range(6)]
+    list(videos.snapshot.search([requests[3], requests[5]], 0))
+    far = replace(requests[5], vector=-requests[5].vector)
+    requests = [far, *requests]
+    found = dict(videos.snapshot.search(requests, 0))
+    assert list(found) == [4, 0, 1, 2, 3, 5, 6], "both of user u5 come late, and in order"
+    for number, together in found.items():
+        [(_, alone)] = videos.snapshot.search([replace(requests[number], user="")], 0)
+        assert together.lanes == alone.lanes
+
+
+def test_a_search_that_is_left_early_is_over_when_the_next_begins():
+    videos = Videos(5_000, 64, seed=10)
+    known, other = (Request(videos.direction(i), LANES, probability_weight=WEIGHT, user=f"u{i}") for i in range(2))
+    list(videos.snapshot.search([known], 0))
+    left = videos.snapshot.search([known, other], 0)
+    assert next(left)[0] == 0
+    left.close()
+    assert same(videos, other)
 
 
 def test_changes_are_told_until_they_are_too_many():

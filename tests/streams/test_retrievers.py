@@ -67,7 +67,7 @@ def ids(result: Retrieved) -> set[str]:
 
 
 def searched(videos: Videos, *lanes: Lane, oldest_ms: int = 0, seen: Sequence[str] = (), **asked) -> Found:
-    [found] = videos.search([Request(asked.pop("vector", TASTE), lanes, videos.find(seen), **asked)], oldest_ms)
+    [(_, found)] = videos.search([Request(asked.pop("vector", TASTE), lanes, videos.find(seen), **asked)], oldest_ms)
     return found
 
 

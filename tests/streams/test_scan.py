@@ -37,8 +37,8 @@ def test_every_lane_finds_the_best_of_what_may_be_served(count: int, dim: int):
         )
         for seed, languages in enumerate([None, ["pt"], ["en", "pt"]])
     ]
-    for request, found in zip(requests, videos.snapshot.search(requests, oldest_ms), strict=True):
-        vector = request.vector
+    for number, found in videos.snapshot.search(requests, oldest_ms):
+        request, vector = requests[number], requests[number].vector
         assert vector is not None
         servable = allowed & videos.portuguese if request.languages == ["pt"] else allowed
         assert_best(found.lanes[0], videos.scores(vector, servable), 50)
@@ -50,7 +50,7 @@ def test_every_lane_finds_the_best_of_what_may_be_served(count: int, dim: int):
 
 def test_without_a_vector_a_lane_is_ordered_by_p():
     videos = Videos(2_000, 16, seed=1)
-    [found] = videos.snapshot.search([Request(None, [Lane(20, "calm")], probability_weight=WEIGHT)], 0)
+    [(_, found)] = videos.snapshot.search([Request(None, [Lane(20, "calm")], probability_weight=WEIGHT)], 0)
     assert_best(found.lanes[0], videos.scores(np.zeros(16, np.float32), ~videos.hostile, "calm"), 20)
 
 
@@ -64,19 +64,36 @@ def test_requests_are_answered_as_if_one_by_one():
         )
         for i in range(9)
     ]
-    for together, request in zip(videos.snapshot.search(requests, 0), requests, strict=True):
-        [alone] = videos.snapshot.search([request], 0)
+    for number, together in videos.snapshot.search(requests, 0):
+        [(_, alone)] = videos.snapshot.search([requests[number]], 0)
         assert (together.lanes, together.removed) == (alone.lanes, alone.removed)
+
+
+def test_a_video_that_gets_an_attribute_is_in_its_lane_and_one_that_loses_it_is_not():
+    videos = Videos(3_000, 64, seed=5)
+    request = Request(videos.direction(0), [Lane(20, "calm"), Lane(20, "funny")], probability_weight=WEIGHT)
+    [(_, before)] = videos.snapshot.search([request], 0)
+    lost = before.lanes[0][0]
+    gained = next(row for row in range(3_000) if row not in before.rows.tolist() and not videos.hostile[row])
+    videos.snapshot.apply(
+        [
+            annotation(f"v{lost}", {"calm": False}, vector=videos.direction(0), student=9),
+            annotation(f"v{gained}", {"calm": True}, vector=videos.direction(0), student=9),
+        ]
+    )
+    [(_, after)] = videos.snapshot.search([request], 0)
+    assert after.lanes[0][0] == gained
+    assert lost not in after.lanes[0]
 
 
 def test_what_is_removed_or_changed_is_so_for_the_next_search():
     videos = Videos(500, 16, seed=3)
     request = Request(videos.direction(0), [Lane(500)])
-    [before] = videos.snapshot.search([request], 0)
+    [(_, before)] = videos.snapshot.search([request], 0)
     first, second = before.lanes[0][:2]
     videos.snapshot.apply([removal(f"v{first}"), annotation(f"v{second}", vector=-videos.direction(0), student=9)])
     videos.snapshot.apply([annotation("new", vector=videos.direction(0))])
-    [after] = videos.snapshot.search([request], 0)
+    [(_, after)] = videos.snapshot.search([request], 0)
     assert after.lanes[0][0] == 500
     assert after.lanes[0][-1] == second
     assert set(after.lanes[0]) == set(before.lanes[0]) - {first} | {500}
@@ -96,7 +113,7 @@ def test_rows_stay_in_the_order_of_time_however_annotations_come(data: st.DataOb
             times[video_id] = max(times.get(video_id, (0, 0)), (at, student))
         snapshot.apply(batch)
     oldest_ms = NOW_MS - data.draw(st.integers(0, 5))
-    [found] = snapshot.search([Request(None, [Lane(20, newest=True)])], oldest_ms)
+    [(_, found)] = snapshot.search([Request(None, [Lane(20, newest=True)])], oldest_ms)
     latest = {video_id: at for video_id, (at, _) in times.items() if at >= oldest_ms}
     served = snapshot.video_ids(found.lanes[0])
     assert sorted(served) == sorted(latest)
@@ -107,9 +124,9 @@ def test_rows_stay_in_the_order_of_time_however_annotations_come(data: st.DataOb
 def test_an_attribute_or_a_vector_that_does_not_fit_is_refused():
     snapshot = Videos(10, 16, seed=4).snapshot
     with pytest.raises(ConfigurationError, match="'sad'"):
-        snapshot.search([Request(None, [Lane(1, "sad")])], 0)
+        list(snapshot.search([Request(None, [Lane(1, "sad")])], 0))
     with pytest.raises(ConfigurationError, match="16"):
-        snapshot.search([Request(np.ones(8, np.float32), [Lane(1)])], 0)
+        list(snapshot.search([Request(np.ones(8, np.float32), [Lane(1)])], 0))
 
 
 def test_lists_of_one_run_are_those_of_single_lists():
@@ -125,4 +142,6 @@ def test_lists_of_one_run_are_those_of_single_lists():
     ]  # fmt: skip
     chosen = RetrievalSettings()
     together = retrieve_all(videos.snapshot, [(state, Random(1)) for state in states], chosen, NOW_MS)
-    assert list(together) == [retrieve(videos.snapshot, state, chosen, NOW_MS, Random(1)) for state in states]
+    assert dict(together) == dict(
+        enumerate(retrieve(videos.snapshot, state, chosen, NOW_MS, Random(1)) for state in states)
+    )

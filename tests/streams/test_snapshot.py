@@ -49,12 +49,12 @@ def contents(snapshot: Snapshot) -> list[object]:
 
 def served(snapshot: Snapshot, oldest_ms: int = 0) -> list[int]:
     """The rows that a search can find."""
-    [found] = snapshot.search([Request(None, [Lane(len(snapshot) or 1, newest=True)])], oldest_ms)
+    [(_, found)] = snapshot.search([Request(None, [Lane(len(snapshot) or 1, newest=True)])], oldest_ms)
     return sorted(found.lanes[0])
 
 
 def removed(snapshot: Snapshot, oldest_ms: int = 0, seen: Sequence[str] = (), **request) -> dict[str, int]:
-    [found] = snapshot.search([Request(None, [Lane(1, newest=True)], snapshot.rows(seen), **request)], oldest_ms)
+    [(_, found)] = snapshot.search([Request(None, [Lane(1, newest=True)], snapshot.rows(seen), **request)], oldest_ms)
     return found.removed
 
 

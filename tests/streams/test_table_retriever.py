@@ -43,7 +43,7 @@ def test_through_an_index_lanes_are_full_and_right_whatever_the_filter_leaves(in
     query = vectors[5].astype(np.float32)
     seen = [f"v{i}" for i in range(0, 1_000, 2)]
     lanes = [Lane(6, "funny"), Lane(200, "calm"), Lane(300), Lane(50, newest=True)]
-    [found] = engine.videos.search([Request(query, lanes, engine.videos.find(seen))], 0)
+    [(_, found)] = engine.videos.search([Request(query, lanes, engine.videos.find(seen))], 0)
     [funny, calm, nearest, newest] = [engine.videos.video_ids(lane) for lane in found.lanes]
     order = [f"v{i}" for i in np.argsort(-(vectors @ query)) if f"v{i}" not in set(seen)]
     assert funny == [name for name in order if int(name[1:]) % 2_000 == 7]
@@ -54,7 +54,7 @@ def test_through_an_index_lanes_are_full_and_right_whatever_the_filter_leaves(in
 
 def test_videos_that_came_after_the_indexes_are_found(indexed) -> None:
     engine, vectors = indexed
-    [found] = engine.videos.search([Request(vectors[ROWS - 1].astype(np.float32), [Lane(1), Lane(1, "calm")])], 0)
+    [(_, found)] = engine.videos.search([Request(vectors[ROWS - 1].astype(np.float32), [Lane(1), Lane(1, "calm")])], 0)
     assert engine.videos.video_ids(found.rows.tolist())[0] == f"v{ROWS - 1}"
 
 
@@ -72,7 +72,7 @@ def test_what_is_held_is_bounded_and_the_crowd_keeps_its_videos(tmp_path: Path) 
         crowd.learn([Watched(int(videos.find([name])[0]), np.ones(4, np.bool_), 1.0, NOW_MS, NONE)] * 3)
     assert videos.shed(crowd.rows) is None
     request = Request(direction(0.0).astype(np.float32), [Lane(80)])
-    [before] = videos.search([request], 0)
+    [(_, before)] = videos.search([request], 0)
     numbers = videos.shed(crowd.rows)
     assert numbers is not None
     crowd.renumber(numbers)
@@ -82,7 +82,7 @@ def test_what_is_held_is_bounded_and_the_crowd_keeps_its_videos(tmp_path: Path) 
     watches, _ = crowd.impressions(videos.find(["v3"]))
     assert watches.tolist() == [3.0]
     assert videos.describe(crowd.rows).present[:, 0].all()
-    [after] = videos.search([request], 0)
+    [(_, after)] = videos.search([request], 0)
     assert videos.video_ids(after.rows.tolist())[:79] == [f"v{i}" for i in range(79)]
     assert len(before.rows) == len(after.rows) == 80
 
@@ -94,4 +94,4 @@ def test_a_store_that_does_not_answer_is_an_outage_and_no_empty_list(tmp_path: P
         if path.is_file():
             path.unlink()
     with pytest.raises(StoreUnavailable):
-        videos.search([Request(direction(0.0).astype(np.float32), [Lane(1)])], 0)
+        list(videos.search([Request(direction(0.0).astype(np.float32), [Lane(1)])], 0))

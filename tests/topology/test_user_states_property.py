@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from schemas.user_state import UserState
 from schemas.wire import Decoder, encode
 from streams.candidates import SessionStage
 from streams.delivery import Backoff, Delivery
-from streams.record import Effects, Message, Record
+from streams.record import Effects, Handed, Message, Record
 from streams.snapshot import Snapshot
 from streams.user_states import UserStates
 from tests.fakes.videos import CATALOGUE, DIM, NOW_MS, annotation, direction, watch
@@ -173,22 +174,38 @@ def test_runs_that_are_processed_ahead_leave_every_state_and_list_as_if_one_afte
 ) -> None:
     lengths = data.draw(st.lists(st.integers(1, 6), max_size=20), label="lengths of runs")
     away = data.draw(st.lists(st.booleans(), max_size=20), label="when the broker is away")
+    early = data.draw(st.booleans(), label="lists are sent when they are made")
 
-    async def delivered(lengths: Sequence[int], away: Sequence[bool]) -> tuple[dict[str, UserState], set[str]]:
-        """Return the states, and which events have a list."""
-        changelog, events, outcomes = Changelog(), set[str](), list(away)
+    async def delivered(
+        lengths: Sequence[int], away: Sequence[bool]
+    ) -> tuple[dict[str, UserState], set[str], dict[str, str]]:
+        """Return the states, which events have a list, and that of the last list of each user."""
+        changelog, lists, outcomes = Changelog(), list[SessionCandidates](), list(away)
+        on_the_way: list[Handed] = []
+
+        def hand_over(messages: Sequence[Message]) -> list[Handed]:
+            handed = [Handed(message, Future()) for message in messages]
+            on_the_way.extend(handed)
+            return handed
 
         async def produce(messages: Sequence[Message]) -> None:
             await asyncio.sleep(0.003)  # meanwhile the next run is processed
+            handed = [on_the_way.pop(0) for _ in range(len(on_the_way))]
             if outcomes and outcomes.pop(0):
                 raise BrokerUnavailable("away")
-            events.update(LISTS.decode(m.value or b"").event_id for m in messages if m.topic == "session-candidates")
-            changelog.write(Effects(changelog=[m for m in messages if m.topic == "user-states"]))
+            for _, acknowledgement in handed:
+                acknowledgement.set_result(None)
+            sent = [*(message for message, _ in handed), *messages]
+            lists.extend(LISTS.decode(m.value or b"") for m in sent if m.topic == "session-candidates")
+            changelog.write(Effects(changelog=[m for m in sent if m.topic == "user-states"]))
 
         async with worker(changelog) as stage:
-            delivery = Delivery(stage, produce, Backoff(first=0.001, most=0.001))
+            delivery = Delivery(
+                stage, produce, Backoff(first=0.001, most=0.001), hand_over=hand_over if early else None
+            )
             begun = [await delivery.begin(run) for run in runs(records, lengths) if run]
             await asyncio.gather(*begun)
-        return await changelog.states(), events
+        last = {made.user_id: made.event_id for made in lists}
+        return await changelog.states(), {made.event_id for made in lists}, last
 
     assert asyncio.run(delivered(lengths, away)) == asyncio.run(delivered([], []))

@@ -24,4 +24,5 @@ def build(settings: Settings, role: Role) -> RoleApp:
     metrics.WORKER.labels(role).set(1)
     # A role imports what it needs itself: LanceDB, google-genai and numba take seconds of a start, and no role has all.
     make: Callable[[Settings, Catalogue, ConfirmedProducer], RoleApp] = import_module(f"{__name__}.{role}").make
-    return make(settings, load_catalogue(settings.catalogue_path), ConfirmedProducer(settings))
+    linger_ms = 1.0 if role == "session" else 5.0  # it hands lists over one by one
+    return make(settings, load_catalogue(settings.catalogue_path), ConfirmedProducer(settings, linger_ms=linger_ms))

@@ -54,7 +54,7 @@ def make(settings: Settings, catalogue: Catalogue, producer: ConfirmedProducer) 
         latest=LatestLists(settings.http_sessions),
     )
     endpoint = CandidatesEndpoint(stage, count_partitions(settings, WATCH_EVENTS), settings.watch_partitioner)
-    delivery = Delivery(stage, producer.produce, tracing=tracing)
+    delivery = Delivery(stage, producer.produce, tracing=tracing, hand_over=producer.hand_over)
 
     def forget(partitions: Sequence[int]) -> None:
         states.forget(partitions)
