@@ -260,17 +260,21 @@ def _picked(
     rows are waited for while others are fetched, and what is asked of those that are left is fetched as well.
     """
     bias = _bias(codes)
+    by_top = weight != 0.0 and restricted < unrestricted
+    floor = unrestricted if by_top else min(restricted, unrestricted)
     hits = 0
     for i in range(min(_AHEAD, count)):
-        _fetch_codes(high, scales, tops, near[i])
+        _fetch_codes(high, scales, near[i])
     for i in range(count):
         if i + _AHEAD < count:
-            _fetch_codes(high, scales, tops, near[i + _AHEAD])
+            _fetch_codes(high, scales, near[i + _AHEAD])
+            if by_top:
+                prefetch(tops, np.int64(near[i + _AHEAD]))
         row = near[i]
         score = (np.float32(code_product(high, row, codes, width)) - bias) * scales[row] * unit
         near[hits] = row
         products[hits] = score
-        if score > unrestricted or score + weight * tops[row] > restricted:
+        if score > floor or (by_top and score + weight * tops[row] > restricted):
             prefetch(marks, np.int64(row) * marks.shape[1])
             prefetch(p, np.int64(row) * p.shape[1])
             prefetch(languages, np.int64(row))
@@ -279,12 +283,11 @@ def _picked(
 
 
 @inlined
-def _fetch_codes(high: Any, scales: Any, tops: Any, row: Any) -> None:
+def _fetch_codes(high: Any, scales: Any, row: Any) -> None:
     ahead, padded = np.int64(row), high.shape[1]
     for line in range(0, padded, CHUNK):
         prefetch(high, ahead * padded + line)
     prefetch(scales, ahead)
-    prefetch(tops, ahead)
 
 
 @compiled
