@@ -2,7 +2,7 @@ import asyncio
 import http.client
 import json
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +22,7 @@ from streams.candidates import SessionStage
 from streams.clock import now_ms
 from streams.policy import RetrievalSettings
 from streams.record import Message, Record
+from streams.retriever import Found, Request
 from streams.serving import LatestLists
 from streams.snapshot import Snapshot
 from streams.user_states import UserStates
@@ -264,31 +265,35 @@ async def test_while_users_are_recovered_callers_are_asked_to_come_again() -> No
 
 
 class _BlockedSnapshot(Snapshot):
-    """Holds the stage's thread as a large run of watches does."""
+    """Holds the stage's thread as a large run of watches does; notes for whom it searches."""
 
     entered = threading.Event()
     free = threading.Event()
+    users: list[str]
 
     def apply(self, annotations: Iterable[Annotation]) -> None:
         self.entered.set()
         assert self.free.wait(20)
 
+    def search(self, requests: Sequence[Request], oldest_ms: int) -> Iterator[tuple[int, Found]]:
+        self.users += [request.user for request in requests]
+        return super().search(requests, oldest_ms)
+
 
 async def test_a_full_queue_refuses_and_watches_wait_for_one_list_at_most() -> None:
-    snapshot = _BlockedSnapshot(CATALOGUE, DIM)
-    stage = SessionStage(snapshot, UserStates(nothing), candidates="l", user_states="s", dead_letters="d")
+    snapshot, states = _BlockedSnapshot(CATALOGUE, DIM), UserStates(nothing)
+    snapshot.users = []
+    stage = SessionStage(snapshot, states, candidates="l", user_states="s", dead_letters="d")
     endpoint = CandidatesEndpoint(stage, PARTITIONS, "crc32")
     server = HttpServer("127.0.0.1", 0, endpoint.routes)
-    order: list[str] = []
     callers = ThreadPoolExecutor(40)
 
     async def ask() -> int:
         answer = callers.submit(send, server.port, "POST", "/candidates", b'{"attributes": ["calm"]}')
-        status = (await asyncio.wrap_future(answer)).status
-        order.append("list")
-        return status
+        return (await asyncio.wrap_future(answer)).status
 
     try:
+        await states.ensure(MINE)
         busy = asyncio.create_task(stage.follow([]))
         await asyncio.to_thread(_BlockedSnapshot.entered.wait, 20)
         asked = [asyncio.create_task(ask()) for _ in range(40)]
@@ -298,15 +303,16 @@ async def test_a_full_queue_refuses_and_watches_wait_for_one_list_at_most() -> N
             refused += 1
             if refused == 24:
                 break
-        order.clear()
+        snapshot.users.clear()
         run = asyncio.create_task(stage.run([Record("w", MINE, 0, NOW_MS, b"u", encode(watch(watched_at_ms=NOW_MS)))]))
-        run.add_done_callback(lambda _: order.append("run"))
-        await asyncio.sleep(0)
+        for _ in range(20):  # turns of the event loop, until the run waits for the thread
+            await asyncio.sleep(0)
         _BlockedSnapshot.free.set()
         await busy
         assert [await task for task in asked].count(200) == 16
         await run
-        assert order.index("run") <= 2
+        assert len(snapshot.users) == 17
+        assert snapshot.users.index("u") <= 1
     finally:
         _BlockedSnapshot.free.set()
         callers.shutdown()
