@@ -145,7 +145,7 @@ bench-swap: install  ## ten hot swaps of the student under a steady stream; one 
 bench-states: install  ## what users cost, and how soon a killed session worker has 100,000 back; USERS= for fewer
 	$(BIN)/python -m tests.benchmarks.states --users $(or $(USERS),100000)
 
-bench-session: install  ## watches a second to candidate lists, and how soon, at a million videos (Kafka: Java 17, Maven); BROKER=embedded, VIDEOS=
+bench-session: install  ## watches a second to candidate lists, and how soon, at a million videos; VIDEOS= for fewer, BROKER=embedded for no Java
 	$(BIN)/python -m tests.benchmarks.session --videos $(or $(VIDEOS),1000000) $(if $(BROKER),--broker $(BROKER))
 
 asyncapi: install  ## write docs/asyncapi.json again

@@ -44,16 +44,27 @@ def narrow(
             owner = owners[group]
             quad[i] = codes[owner]
             shifts[i] = margins[owner]
-            gains[i] = weights[owner] / (units[owner] * _UNIT)
-            least[:, i] = np.inf
-            for lane in range(bounds[group], bounds[group + 1]):
-                kind = 0 if attributes[lane] >= 0 else 1
-                least[kind, i] = min(least[kind, i], floors[lane] / (units[owner] * _UNIT))
+            unit = units[owner] * _UNIT
+            gains[i] = weights[owner] / unit
+            restricted, unrestricted = lowest(floors, attributes, bounds[group], bounds[group + 1])
+            least[0, i], least[1, i] = restricted / unit, unrestricted / unit
         if len(together) == 1:
             only = need[together[0]]
             _mark_one(coarse, quad, shifts, least, gains, scales, tops, width, only, eligible, start, count)
         else:
             _mark(coarse, quad, shifts, least, gains, scales, tops, width, need, together, eligible, start, count)
+
+
+@compiled
+def lowest(floors: Any, attributes: Any, first: int, last: int) -> Any:
+    """Return the lowest floor of the lanes of attributes, and that of the lanes of all rows."""
+    restricted = unrestricted = np.float32(np.inf)
+    for lane in range(first, last):
+        if attributes[lane] < 0:
+            unrestricted = min(unrestricted, floors[lane])
+        else:
+            restricted = min(restricted, floors[lane])
+    return restricted, unrestricted
 
 
 @compiled

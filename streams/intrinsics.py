@@ -16,7 +16,7 @@ CHUNK = 64
 LINED = 16
 """Rows of coarse codes that lie side by side: as many as there are 32-bit numbers in the widest vector register."""
 
-_AHEAD = 4_096
+_BYTES_AHEAD = 4_096
 """So many bytes of coarse codes are on their way from memory while others are looked at."""
 
 trailing_zeros: Any = numbers.trailing_zeros
@@ -80,7 +80,7 @@ def above(
         halves = ir.Constant(_WIDE, [0x0F0F0F0F] * LINED)
         for step in range(padded // 8):
             at_step = builder.gep(start, [_long(step * LINED * 4)])
-            _fetch(builder, builder.gep(at_step, [_long(_AHEAD)]))
+            _fetch(builder, builder.gep(at_step, [_long(_BYTES_AHEAD)]))
             both = _load(builder, at_step, _WIDE)
             high = builder.lshr(both, ir.Constant(_WIDE, [4] * LINED))
             for half, rows in enumerate((builder.and_(both, halves), builder.and_(high, halves))):

@@ -206,7 +206,7 @@ class Near:
         """Return the hits of those of `lanes`, in order, whose best are surely among the rows that were kept."""
         hits: dict[LaneOf, Hits] = {}
         for i, own in groupby(lanes, lambda lane: lane[0]):
-            known = None if queries[i].user is None else self._users.get(queries[i].user)
+            known = self._users.get(queries[i].user)
             if known is None:
                 continue
             self._users.move_to_end(queries[i].user)

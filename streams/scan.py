@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streams.coarse import margins_of, narrow
+from streams.coarse import lowest, margins_of, narrow
 from streams.compiled import compiled, inlined
 from streams.heaps import heap, order, rise, sink
 from streams.intrinsics import CHUNK, code_product, prefetch, trailing_zeros
@@ -140,7 +140,7 @@ def scan(rows: Rows, plan: Plan, width: Any, block_bytes: int, scores: Any, foun
             if units[owner] == 0.0:
                 products[:hits] = 0.0
             else:
-                restricted, unrestricted = _lowest(floors, attributes, first, last)
+                restricted, unrestricted = lowest(floors, attributes, first, last)
                 hits = _picked(
                     high, scales, tops, marks, p, languages, codes[owner], units[owner], weights[owner], width, hits,
                     restricted, unrestricted, near, products,
@@ -235,18 +235,6 @@ def _collect(need: Any, count: int, start: int, near: Any) -> Any:
             total += 1
             word &= word - np.uint64(1)
     return total
-
-
-@compiled
-def _lowest(floors: Any, attributes: Any, first: int, last: int) -> Any:
-    """Return the lowest floor of the lanes of attributes, and that of the lanes of all rows."""
-    restricted = unrestricted = np.float32(np.inf)
-    for lane in range(first, last):
-        if attributes[lane] == ANY:
-            unrestricted = min(unrestricted, floors[lane])
-        else:
-            restricted = min(restricted, floors[lane])
-    return restricted, unrestricted
 
 
 @compiled

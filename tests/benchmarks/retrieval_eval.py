@@ -233,9 +233,7 @@ def lists_of(
     for start in range(0, len(users), BATCH):
         asked = [(states[user], Random(user)) for user in users[start : start + BATCH]]
         made = dict(retrieve_all(snapshot, asked, settings, log.now_ms, crowd))
-        lists += [
-            [c.video_id for c in made[i].candidates if not only or c.lane == "restricted"] for i in range(len(asked))
-        ]
+        lists += [[c.video_id for c in made[i].candidates if not only or c.lane == "restricted"] for i in sorted(made)]
     return lists
 
 
