@@ -46,8 +46,7 @@ def code_product(_: Any, codes: Any, row: Any, query: Any, width: Any) -> Any:
         left, right = (_load(builder, data, narrow) for data in (start, vector))
         products = builder.mul(builder.zext(left, wide), builder.sext(right, wide))
         name = f"llvm.vector.reduce.add.v{length}i32"
-        total = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I32, [wide]), name)
-        return builder.call(total, [products])
+        return builder.call(_function(builder, name, _I32, [wide]), [products])
 
     return types.int32(codes, types.int64, query, width), generate
 
@@ -111,10 +110,11 @@ def above(
 
 def _adds_product(builder: Any) -> Callable[[Any, Any, Any], Any]:
     """Return what adds, to each number of a register, the product of 4 bytes there and 4 signed bytes of another."""
-    if _has_vnni():
-        kind = ir.FunctionType(_WIDE, [_WIDE] * 3)
-        instruction = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
+    if _has("avx512vnni"):
+        instruction = _function(builder, "llvm.x86.avx512.vpdpbusd.512", _WIDE, [_WIDE] * 3)
         return lambda total, rows, numbers: builder.call(instruction, [total, rows, numbers])
+    if _has("avx2"):
+        return lambda total, rows, numbers: builder.add(total, _product_by_pairs(builder, rows, numbers))
 
     def add(total: Any, rows: Any, numbers: Any) -> Any:
         up = ir.Constant(_WIDE, [24] * LINED)
@@ -129,12 +129,28 @@ def _adds_product(builder: Any) -> Callable[[Any, Any, Any], Any]:
     return add
 
 
-def _has_vnni() -> bool:
-    """Tell whether code may have it: not where numba was told to write for another processor."""
+def _product_by_pairs(builder: Any, rows: Any, numbers: Any) -> Any:
+    """Return the products by AVX2, which adds up two neighbours at a time: codes of 4 bits leave their sums room."""
+    codes, pairs, sums = ir.VectorType(_I8, 32), ir.VectorType(ir.IntType(16), 16), ir.VectorType(_I32, 8)
+    by_codes = _function(builder, "llvm.x86.avx2.pmadd.ub.sw", pairs, [codes, codes])
+    by_pairs = _function(builder, "llvm.x86.avx2.pmadd.wd", sums, [pairs, pairs])
+
+    def of_half(first: int) -> Any:
+        places = ir.Constant(sums, list(range(first, first + 8)))
+        halves = [builder.bitcast(builder.shuffle_vector(of, of, places), codes) for of in (rows, numbers)]
+        return builder.call(by_pairs, [builder.call(by_codes, halves), ir.Constant(pairs, [1] * 16)])
+
+    return builder.shuffle_vector(of_half(0), of_half(8), ir.Constant(_WIDE, list(range(LINED))))
+
+
+def _has(feature: str) -> bool:
+    """Tell whether code may have instructions: not where numba was told to write for another processor."""
     features = binding.get_host_cpu_features()
-    return bool(features.get("avx512vnni")) and not (
-        getattr(config, "CPU_NAME", "") or getattr(config, "CPU_FEATURES", "")
-    )
+    return bool(features.get(feature)) and not (getattr(config, "CPU_NAME", "") or getattr(config, "CPU_FEATURES", ""))
+
+
+def _function(builder: Any, name: str, result: Any, arguments: Any) -> Any:
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
 
 
 def _long(number: int) -> Any:
@@ -166,7 +182,6 @@ def prefetch(_: Any, array: Any, index: Any) -> Any:
 
 def _fetch(builder: Any, address: Any) -> None:
     pointer = _I8.as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
-    call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    call = _function(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, _I32, _I32, _I32])
     flags = [ir.Constant(_I32, flag) for flag in (0, 3, 1)]  # a read, to stay, of data
     builder.call(call, [builder.bitcast(address, pointer), *flags])
