@@ -2,12 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 REAL ?= ../shared/data
+ON_BROKER := $(if $(BROKER),--broker $(BROKER))
 LLM_PRECISION ?= 0.85
 LLM_RECALL ?= 0.78
 
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
-help:  ## list the targets
+help:  ## list the targets; benchmarks of workers run on Apache Kafka, with BROKER=embedded without Java
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: .venv/.installed  ## make .venv and install everything into it
@@ -111,10 +112,10 @@ bench-retrieval: install  ## the snapshot against LanceDB, faiss and DuckDB over
 bench-ingest: install  ## uploads to annotations: ours, a bare loop, quixstreams, bytewax, Faust; texts from REAL if there
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,demo,bench]'
 	$(BIN)/python -m pip install --quiet --no-deps quixstreams==3.28.1
-	$(BIN)/python -m tests.benchmarks.ingest --real $(REAL)
+	$(BIN)/python -m tests.benchmarks.ingest --real $(REAL) $(ON_BROKER)
 
 bench-freshness: install  ## upload to searchable at 100, 1,000 and half the most uploads a second; RATES= for others
-	$(BIN)/python -m tests.benchmarks.freshness --real $(REAL) $(if $(RATES),--rates $(RATES)) $(if $(SECONDS),--seconds $(SECONDS))
+	$(BIN)/python -m tests.benchmarks.freshness --real $(REAL) $(if $(RATES),--rates $(RATES)) $(if $(SECONDS),--seconds $(SECONDS)) $(ON_BROKER)
 
 bench-gate: install  ## fail if annotate has become slower, by CPU time against a plain loop; part of CI
 	$(BIN)/python -m tests.benchmarks.gate
@@ -143,10 +144,10 @@ bench-swap: install  ## ten hot swaps of the student under a steady stream; one 
 	$(BIN)/python -m tests.benchmarks.swap
 
 bench-states: install  ## what users cost, and how soon a killed session worker has 100,000 back; USERS= for fewer
-	$(BIN)/python -m tests.benchmarks.states --users $(or $(USERS),100000)
+	$(BIN)/python -m tests.benchmarks.states --users $(or $(USERS),100000) $(ON_BROKER)
 
-bench-session: install  ## watches a second to candidate lists, and how soon, at a million videos; VIDEOS= for fewer, BROKER=embedded for no Java
-	$(BIN)/python -m tests.benchmarks.session --videos $(or $(VIDEOS),1000000) $(if $(BROKER),--broker $(BROKER))
+bench-session: install  ## watches a second to candidate lists, and how soon, at a million videos; VIDEOS= for fewer
+	$(BIN)/python -m tests.benchmarks.session --videos $(or $(VIDEOS),1000000) $(ON_BROKER)
 
 asyncapi: install  ## write docs/asyncapi.json again
 	$(BIN)/vibestream topics document > docs/asyncapi.json

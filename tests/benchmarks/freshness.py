@@ -1,4 +1,4 @@
-"""Upload to searchable row, at steady rates: annotate and store workers and the embedded broker; one line of JSON.
+"""Upload to searchable row, at steady rates: annotate and store workers and a broker; one line of JSON.
 
 Uploads are sent at the rate whatever comes out (an open loop). What counts is the store worker's own histogram, from
 the upload's time in the broker to the end of the merge that made its row visible, after a warm-up. Without --rates:
@@ -21,11 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from monitoring.scrape import Sample, quantile, scrape, total
+from tests.benchmarks.brokers import add_broker_option, broker
 from tests.benchmarks.ingest import WITH_STORE, measure
 from tests.benchmarks.uploads import sentences, upload_messages
-from tests.benchmarks.usage import child_of_this_process, cpu_s, rss_mib
+from tests.benchmarks.usage import cpu_s, rss_mib
 from tests.processes import Processes, wait_until
-from topology.broker import embedded_broker, free_port
+from topology.broker import free_port
 from topology.kafka import client_config
 from topology.settings import Settings, with_changes
 from topology.topics import VIDEO_UPLOADS, ensure_topics
@@ -68,13 +69,15 @@ class Steady:
             time.sleep(_TICK_S)
 
 
-def measure_rate(rate: float, texts: Sequence[str], warm_up: float, seconds: float, every: float) -> dict[str, float]:
+def measure_rate(
+    rate: float, texts: Sequence[str], warm_up: float, seconds: float, every: float, broker_kind: str
+) -> dict[str, float]:
     """Return p50 and p99 in milliseconds at a rate."""
     processes = Processes()
-    with TemporaryDirectory() as folder, embedded_broker() as url:
-        settings = with_changes(Settings(), broker=url, store_uri=f"{folder}/lancedb")
+    with TemporaryDirectory() as folder, broker(broker_kind) as running:
+        settings = with_changes(Settings(), broker=running.url, store_uri=f"{folder}/lancedb")
         ensure_topics(settings)
-        ports, pids = {}, {"broker": child_of_this_process("tansu")}
+        ports, pids = {}, {"broker": running.pid}
         log = Path(folder) / "log"
         try:
             for role in ("annotate", "store"):
@@ -152,16 +155,21 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=10.0)
     parser.add_argument("--every", type=float, default=30.0, help="seconds between reports")
     parser.add_argument("--real", type=Path, help="folder of goemotions_train.tsv.gz; without: the demo's texts")
+    add_broker_option(parser)
     options = parser.parse_args()
     source, texts = sentences(options.real)
     rates = options.rates
     if not rates:
-        most = measure(WITH_STORE, texts, 100_000, 20_000, 15.0).rate
+        most = measure(WITH_STORE, texts, 100_000, 20_000, 15.0, options.broker).rate
         print(f"most with the store: {most:,.0f} uploads/s", file=sys.stderr)
         rates = [100.0, 1_000.0, round(most / 2)]
     every = min(options.every, options.seconds)
-    found = {f"{rate:.0f}": measure_rate(rate, texts, options.warm_up, options.seconds, every) for rate in rates}
-    table = Table(title=f"upload to searchable ({source}), {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    found = {
+        f"{rate:.0f}": measure_rate(rate, texts, options.warm_up, options.seconds, every, options.broker)
+        for rate in rates
+    }
+    machine = f"{options.broker}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    table = Table(title=f"upload to searchable ({source}), {machine}")
     for heading in ("uploads/s", "p50 ms", "p99 ms"):
         table.add_column(heading, justify="right")
     for rate, one in found.items():

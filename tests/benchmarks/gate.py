@@ -40,8 +40,8 @@ def judge(contestant: str, texts: Sequence[str], uploads: int, turns: int) -> Ju
     ours, plain, turn = float("inf"), float("inf"), 0
     while turn < turns:
         turn += 1
-        ours = min(ours, measure(contestant, texts, uploads, uploads // 4, 60.0).own_us)
-        plain = min(plain, measure("plain", texts, uploads, uploads // 4, 60.0).own_us)
+        ours = min(ours, measure(contestant, texts, uploads, uploads // 4, 60.0, "embedded").own_us)
+        plain = min(plain, measure("plain", texts, uploads, uploads // 4, 60.0, "embedded").own_us)
         judged = Judged(ours, plain, turn)
         print(f"turn {turn}: {contestant} {ours:.1f} us, plain {plain:.1f} us: {judged.ratio:.2f}", file=sys.stderr)
         if judged.good:

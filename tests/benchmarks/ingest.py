@@ -1,6 +1,6 @@
 """Uploads in the broker to annotations in the broker: our worker, a bare loop, quixstreams, bytewax and Faust.
 
-Every measurement has a fresh embedded broker with all uploads in it, and one contestant in a process of its own. This
+Every measurement has a fresh broker with all uploads in it, and one contestant in a process of its own. This
 process only asks for the end offsets of the annotations: the rate is between two such answers, after a warm-up, and the
 CPU time of contestant and broker is taken at the same two moments. The contestants take turns, so that what else the
 machine does falls on all of them; figures are medians over the turns. `ours_with_store` counts what the store role has
@@ -23,10 +23,10 @@ from confluent_kafka import TopicPartition
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.brokers import add_broker_option, broker
 from tests.benchmarks.uploads import sentences, upload_messages
-from tests.benchmarks.usage import child_of_this_process, cpu_s
+from tests.benchmarks.usage import cpu_s
 from tests.processes import Processes
-from topology.broker import embedded_broker
 from topology.kafka import Committed, make_consumer, partitions_of
 from topology.producer import ConfirmedProducer
 from topology.settings import Settings, with_changes
@@ -87,11 +87,11 @@ def fill(settings: Settings, texts: Sequence[str], count: int) -> None:
     producer.close()
 
 
-def measure(name: str, texts: Sequence[str], uploads: int, warm_up: int, seconds: float) -> Measured:
+def measure(name: str, texts: Sequence[str], uploads: int, warm_up: int, seconds: float, broker_kind: str) -> Measured:
     """Measure one contestant from `warm_up` uploads on, to the last or for so many seconds."""
     processes = Processes()
-    with TemporaryDirectory() as folder, embedded_broker() as url:
-        settings = with_changes(Settings(), broker=url, store_uri=f"{folder}/lancedb")
+    with TemporaryDirectory() as folder, broker(broker_kind) as running_broker:
+        settings = with_changes(Settings(), broker=running_broker.url, store_uri=f"{folder}/lancedb")
         ensure_topics(settings)
         fill(settings, texts, uploads)
         progress = Committed(settings, "store", ANNOTATIONS) if name == WITH_STORE else Annotated(settings)
@@ -102,7 +102,7 @@ def measure(name: str, texts: Sequence[str], uploads: int, warm_up: int, seconds
             started = [("topology.cli", "worker", role) for role in ("annotate", "store")]
         try:
             running = [processes.start(settings, "-m", *arguments, log=log) for arguments in started]
-            samples = _watch(progress.count, running, uploads, warm_up, seconds)
+            samples = _watch(progress.count, running, running_broker.pid, uploads, warm_up, seconds)
         except AssertionError as error:
             raise AssertionError(f"{name}: {error}; its log ends:\n{log.read_text()[-2_000:]}") from error
         finally:
@@ -118,10 +118,14 @@ def measure(name: str, texts: Sequence[str], uploads: int, warm_up: int, seconds
 
 
 def _watch(
-    count: Callable[[], int], running: Sequence[Popen[bytes]], uploads: int, warm_up: int, seconds: float
+    count: Callable[[], int],
+    running: Sequence[Popen[bytes]],
+    broker_pid: int,
+    uploads: int,
+    warm_up: int,
+    seconds: float,
 ) -> Sequence[_Sample]:
     """Return a sample for every change of the count after the warm-up."""
-    broker = child_of_this_process("tansu")
     samples: list[_Sample] = []
     changed, last, first_at = time.monotonic(), 0, None
     while last < uploads:
@@ -130,7 +134,7 @@ def _watch(
         first_at = now if done and first_at is None else first_at
         warm = done >= warm_up or (first_at is not None and now - first_at > _WARM_S)
         if done > last and warm:
-            samples.append(_Sample(now, done, sum(cpu_s(one.pid) for one in running), cpu_s(broker)))
+            samples.append(_Sample(now, done, sum(cpu_s(one.pid) for one in running), cpu_s(broker_pid)))
         changed = now if done > last else changed
         last = done
         if any(one.poll() is not None for one in running):
@@ -187,19 +191,21 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--real", type=Path, help="folder of goemotions_train.tsv.gz; without: the demo's texts")
     parser.add_argument("--only", nargs="+", default=[*CONTESTANTS, WITH_STORE], help="'ours x2' are two workers")
+    add_broker_option(parser)
     options = parser.parse_args()
     source, texts = sentences(options.real)
     found: dict[str, list[Measured]] = {name: [] for name in options.only}
     for _ in range(options.repeat):
         for name in options.only:
-            turn = measure(name, texts, options.uploads, min(options.warm_up, options.uploads // 5), options.seconds)
+            warm_up = min(options.warm_up, options.uploads // 5)
+            turn = measure(name, texts, options.uploads, warm_up, options.seconds, options.broker)
             found[name].append(turn)
             print(
                 f"{name}: {turn.rate:,.0f} uploads/s, CPU {turn.own_us:.0f} + broker {turn.broker_us:.0f} us",
                 file=sys.stderr,
             )
-    load = os.getloadavg()[0]
-    show(found, f"annotate, {options.uploads:,} uploads ({source}), {os.cpu_count()} cores, load {load:.1f}")
+    machine = f"{options.broker}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    show(found, f"annotate, {options.uploads:,} uploads ({source}), {machine}")
     print(json.dumps({name: round(float(np.median([turn.rate for turn in turns]))) for name, turns in found.items()}))
 
 

@@ -32,7 +32,9 @@ from schemas.table import attribute_schema
 from schemas.wire import Decoder, encode
 from streams.clock import now_ms
 from streams.shards import table_names
-from tests.benchmarks.states import broker, full_state, views, write_states
+from tests.benchmarks.brokers import add_broker_option, broker
+from tests.benchmarks.states import full_state, views, write_states
+from tests.benchmarks.usage import cpu_s
 from tests.processes import Processes, wait_until
 from topology.attribute_store import open_table
 from topology.broker import free_port
@@ -230,11 +232,6 @@ def steady(settings: Settings, viewers: Viewers, committed: Committed, rate: flo
     return [at - viewers.sent_ms[event] for event, at in reader.arrived_ms.items()]
 
 
-def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--videos", type=int, default=1_000_000)
@@ -244,13 +241,13 @@ def main() -> None:
         "--rate", type=float, default=0.0, help="of the steady stream; 0: half of what the flood reached"
     )
     parser.add_argument("--workers", type=int, default=1, help="session workers")
-    parser.add_argument("--broker", choices=["kafka", "embedded"], default="kafka")
+    add_broker_option(parser)
     parser.add_argument("--max-watch-run", type=int, default=Settings().max_watch_run)
     options = parser.parse_args()
     processes = Processes()
-    with TemporaryDirectory() as folder, broker(options.broker) as url:
+    with TemporaryDirectory() as folder, broker(options.broker) as running:
         settings = with_changes(
-            Settings(), broker=url, store_uri=f"{folder}/lancedb", max_watch_run=options.max_watch_run
+            Settings(), broker=running.url, store_uri=f"{folder}/lancedb", max_watch_run=options.max_watch_run
         )
         ensure_topics(settings)
         write_table(settings, options.videos)

@@ -13,8 +13,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,9 +32,8 @@ from streams.record import Message
 from streams.user_states import UserStates
 from streams.videos import VideoView
 from streams.watch import SEEN_VIDEOS, apply
-from tests.kafka.cluster import kafka_cluster
+from tests.benchmarks.brokers import add_broker_option, broker
 from tests.processes import Processes, wait_until
-from topology.broker import embedded_broker
 from topology.bundle import student_dim
 from topology.changelog import Changelog
 from topology.kafka import read_topic
@@ -195,28 +193,18 @@ class Service:
         return events
 
 
-@contextmanager
-def broker(kind: str) -> Iterator[str]:
-    if kind == "embedded":
-        with embedded_broker() as url:
-            yield url
-    else:
-        with kafka_cluster(1) as cluster:
-            yield cluster.url
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, default=100_000)
-    parser.add_argument("--broker", choices=["kafka", "embedded"], default="kafka")
+    add_broker_option(parser)
     options = parser.parse_args()
     videos = views(50)
     state = full_state(videos)
     result: dict[str, object] = {"users": options.users, "apply_us_p50": round(apply_us(videos, state), 1)}
     print(result, file=sys.stderr)
     processes = Processes()
-    with TemporaryDirectory() as folder, broker(options.broker) as url:
-        settings = with_changes(Settings(), broker=url, store_uri=f"{folder}/lancedb")
+    with TemporaryDirectory() as folder, broker(options.broker) as running:
+        settings = with_changes(Settings(), broker=running.url, store_uri=f"{folder}/lancedb")
         ensure_topics(settings)
         producer = ConfirmedProducer(settings, delivery_timeout_s=120)
         try:
