@@ -57,7 +57,8 @@ def stage_app(
         value_serializer="raw",
         web_enabled=False,
     )
-    app.transport = RunTransport(app.conf.broker_consumer, app, loop=app.loop)
+    interval_s = settings.run_interval(role)
+    app.transport = RunTransport(app.conf.broker_consumer, app, loop=app.loop, run_interval_s=interval_s)
     source = app.topic(topic, key_serializer="raw", value_serializer="raw")
 
     metrics.RUN_LIMIT.labels(stage.name).set(settings.run_limit(role))

@@ -14,6 +14,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -88,13 +89,15 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
 class RunConsumer(driver.Consumer):
     """Hands over runs; commits, per partition, the offset after the last of an unbroken sequence of done ones."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, run_interval_s: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._interval_s = run_interval_s
         self._pending: defaultdict[TP, deque[_Part]] = defaultdict(deque)
         self._due: dict[TP, int] = {}
         self._asked_again: dict[TP, int] = {}
         self._draining = False
         self._last_was_full = False
+        self._fetched_at = -inf
         self._processed = asyncio.Event()
 
     def _new_consumer_thread(self) -> _ConsumerThread:
@@ -129,7 +132,8 @@ class RunConsumer(driver.Consumer):
     async def _until_wanted(self) -> bool:
         """While the stage keeps up, fetch only once it has processed the rest; return whether that was waited for.
 
-        What lies here meanwhile grows old, and can't grow.
+        What lies here meanwhile grows old, and can't grow. Nor is the next run due before the interval is over: what a
+        run costs by itself is paid for more records then.
 
         A run that was as large as it may be says that more is waiting in the broker; then there is always one at hand.
         """
@@ -142,6 +146,11 @@ class RunConsumer(driver.Consumer):
             waiting = asyncio.ensure_future(self._processed.wait())
             await asyncio.wait([waiting], timeout=_LOOK_S)
             waiting.cancel()
+        early_s = self._fetched_at + self._interval_s - self.loop.time()
+        if early_s > 0 and not self._last_was_full:
+            waited = True
+            await self.sleep(early_s)
+        self._fetched_at = self.loop.time()
         return waited
 
     def processed(self, run: Run) -> None:
@@ -247,6 +256,14 @@ class RunConsumer(driver.Consumer):
 
 
 class RunTransport(driver.Transport):
-    """aiokafka as Faust drives it, with runs."""
+    """aiokafka as Faust drives it, with runs: from one fetch to the next it is `run_interval_s` or more."""
 
     Consumer = RunConsumer
+
+    def __init__(self, *args: Any, run_interval_s: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._interval_s = run_interval_s
+
+    def create_consumer(self, callback: Any, **kwargs: Any) -> Any:
+        """Make what hands over runs."""
+        return super().create_consumer(callback, run_interval_s=self._interval_s, **kwargs)

@@ -159,6 +159,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_store_run: Annotated[
         int, Meta(ge=1, le=10_000, description="the same for store, where each run is one merge")
     ] = 5_000
+    run_interval_s: Annotated[
+        float,
+        Meta(ge=0, le=10, description="between two fetches of annotate, unless more waits; saves CPU time"),
+    ] = 0.05
+    store_run_interval_s: Annotated[float, Meta(ge=0, le=10, description="the same for store")] = 0.1
     commit_interval_s: Annotated[float, Meta(gt=0, description="between two commits of offsets")] = 1.0
     session_timeout_s: Annotated[float, Meta(ge=6, description="a worker silent for so long loses its partitions")] = (
         10.0
@@ -258,6 +263,14 @@ class Settings(Struct, frozen=True, kw_only=True):
             "store": self.max_store_run,
         }
         return own.get(role, self.max_run)
+
+    def run_interval(self, role: Role) -> float:
+        """Return how many seconds after a fetch a role fetches again at the earliest, unless that was full.
+
+        In 0.05 and 0.1 s annotate and store gather what makes a run worth its acknowledgements and its merge: they
+        leave a third of the CPU time to others, and even so the slowest uploads are searchable sooner.
+        """
+        return {"annotate": self.run_interval_s, "store": self.store_run_interval_s}.get(role, 0.0)
 
     def group(self, role: Role) -> str:
         """Return the consumer group of a role."""

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -143,4 +144,30 @@ def test_a_second_sigterm_ends_a_worker_that_can_not_finish_and_its_records_come
     assert reader.count() == 0
     reader.close()
     processes.start(settings, WORKER)
+    wait_until(everything(copies, 100), 60, "all records copied")
+
+
+def test_records_that_come_one_by_one_are_taken_together_within_the_interval(
+    settings: Settings, processes: Processes, copies: Copies
+) -> None:
+    processes.start(with_changes(settings, run_interval_s=2), WORKER, "runs")
+    produce(settings, 0, 1)
+    wait_until(lambda: copies.poll() == 1, 60, "the worker copies")
+    for number in range(1, 21):
+        time.sleep(0.05)
+        produce(settings, number, 1)
+
+    def taken() -> int:
+        copies.poll()
+        return sum(1 + int(value.split()[2]) for value in copies.seen)
+
+    wait_until(lambda: taken() == 21, 60, "all records are taken")
+    assert len(copies.seen) <= 11, copies.seen
+
+
+def test_after_a_full_run_the_interval_is_not_waited_for(
+    settings: Settings, processes: Processes, copies: Copies
+) -> None:
+    produce(settings, 0, 100)
+    processes.start(with_changes(settings, run_interval_s=10, max_run=1), WORKER)
     wait_until(everything(copies, 100), 60, "all records copied")
