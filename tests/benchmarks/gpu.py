@@ -2,9 +2,10 @@
 
 `python -m tests.benchmarks.gpu` starts strictly on CUDA: where ONNX Runtime would fall back to the CPU it ends with one
 line that says why. Grid: text (MiniLM's size) and frames (ViT-B/16's), float32 and float16, batches and lengths in
-buckets, numpy in and out, IO binding on the device, and a CUDA graph; beside them, where torch is installed, torch
-eager and torch.compile with the same weights, and copies from pinned and pageable memory. Every session's outputs are
-held against float64 first. `share` is the part of the peak that was reached (--peak-tflops, that of float16).
+buckets, numpy in and out, IO binding on the device, and a CUDA graph, with attention spelled and as one operator;
+beside them, where torch is installed, torch eager and torch.compile with the same weights, and copies from pinned and
+pageable memory. Every session's outputs are held against float64 first. `share` is the part of the peak that was
+reached (--peak-tflops, that of float16).
 """
 
 import argparse
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from tests.benchmarks.gpu_model import FRAMES, TEXT, Shape, Weights, graph, inpu
 _CHECKED = 2  # rows that are held against float64
 _MOST_ERROR = {False: 1e-3, True: 2e-2}  # relative, by half
 _FEWEST = 5
+_MODELS = {shape.name: shape for shape in (FRAMES, TEXT)}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Cell:
     model: str
     how: str
     half: bool
+    fused: bool
     batch: int
     tokens: int
     ms: float
@@ -52,7 +56,7 @@ class Cell:
 class Grid:
     """What to measure."""
 
-    shapes: Sequence[Shape] = (TEXT, FRAMES)
+    shapes: Sequence[Shape]
     halves: Sequence[bool] = (False, True)
     batches: Sequence[int] = (1, 32, 256, 1024)
     lengths: Sequence[int] = (64, 128, 256)
@@ -111,13 +115,14 @@ def bench(provider: Provider, grid: Grid) -> Iterator[Cell]:
     """
     for shape in grid.shapes:
         given = weights(shape)
-        for half in grid.halves:
-            model = graph(shape, given, half)
-            lengths = [n for n in grid.lengths if n <= shape.longest] if shape.vocabulary else [shape.longest]
+        lengths = [n for n in grid.lengths if n <= shape.longest] if shape.vocabulary else [shape.longest]
+        for half, fused in product(grid.halves, (False, True)):
+            if provider == "cpu" and half and fused:
+                continue  # ONNX Runtime has no such operator there
+            model = graph(shape, given, half, fused=fused)
             session = start(model, provider)
-            for tokens in lengths:
-                for batch in grid.batches:
-                    yield from _cells(provider, grid, shape, given, model, session, half, batch, tokens)
+            for tokens, batch in product(lengths, grid.batches):
+                yield from _cells(provider, grid, shape, given, model, session, half, fused, batch, tokens)
 
 
 def _cells(
@@ -128,6 +133,7 @@ def _cells(
     model: bytes,
     session: Any,
     half: bool,
+    fused: bool,
     batch: int,
     tokens: int,
 ) -> Iterator[Cell]:
@@ -141,7 +147,7 @@ def _cells(
         ms, p99 = _timed(run, grid.seconds)
         tflops = shape.flops(batch, tokens) / ms / 1e9
         share = tflops / grid.peak_tflops
-        return Cell(shape.name, how, half, batch, tokens, ms, p99, batch / ms * 1e3, tflops, share, error)
+        return Cell(shape.name, how, half, fused, batch, tokens, ms, p99, batch / ms * 1e3, tflops, share, error)
 
     run = lambda: session.run(["vector"], {"input": x})[0]  # noqa: E731 - it is timed and called for its result
     yield cell("run", run, run())
@@ -153,7 +159,7 @@ def _cells(
         bound, output = _bound(graphed, provider, x, batch, shape.dim, half)
         bound()
         yield cell("CUDA graph", bound, output())
-        if find_spec("torch"):
+        if find_spec("torch") and not fused:
             from tests.benchmarks.gpu_torch import copies, runners
 
             for how, other in {**runners(shape, given, x, half), **copies(x)}.items():
@@ -200,12 +206,15 @@ def _timed(run: Callable[[], Any], seconds: float) -> tuple[float, float]:
 def show(cells: Sequence[Cell]) -> None:
     """Print a table of all cells."""
     table = Table()
-    for heading in ("model", "how", "fp16", "batch", "tokens", "ms", "p99", "per s", "TFLOP/s", "of peak", "error"):
+    for heading in (
+        "model", "how", "fp16", "fused", "batch", "tokens", "ms", "p99", "per s", "TFLOP/s", "of peak", "error",
+    ):  # fmt: skip
         table.add_column(heading, justify="right")
     for one in cells:
         table.add_row(
-            one.model, one.how, str(one.half), str(one.batch), str(one.tokens), f"{one.ms:.3f}", f"{one.p99_ms:.3f}",
-            f"{one.per_s:,.0f}", f"{one.tflops:.1f}", f"{one.share:.1%}", f"{one.error:.1e}",
+            one.model, one.how, str(one.half), str(one.fused), str(one.batch), str(one.tokens),
+            f"{one.ms:.3f}", f"{one.p99_ms:.3f}", f"{one.per_s:,.0f}", f"{one.tflops:.1f}", f"{one.share:.1%}",
+            f"{one.error:.1e}",
         )  # fmt: skip
     Console(stderr=True, width=140).print(table)
 
@@ -214,6 +223,7 @@ def main() -> None:
     """Measure on CUDA, or say why not."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=Grid.seconds, help="of each measurement")
+    parser.add_argument("--models", nargs="+", choices=sorted(_MODELS), default=sorted(_MODELS))
     parser.add_argument("--batches", type=int, nargs="+", default=Grid.batches)
     parser.add_argument("--lengths", type=int, nargs="+", default=Grid.lengths)
     parser.add_argument("--peak-tflops", type=float, default=Grid.peak_tflops, help="float16, dense, of this GPU")
@@ -223,6 +233,7 @@ def main() -> None:
     except ConfigurationError as error:
         sys.exit(f"not measured: {error}")
     grid = Grid(
+        shapes=[_MODELS[name] for name in options.models],
         batches=options.batches,
         lengths=options.lengths,
         seconds=options.seconds,

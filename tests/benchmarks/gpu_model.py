@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 Weights = Mapping[str, NDArray[np.float32]]
 _OPSET = 20
+_CONTRIB = "com.microsoft"
 _EPSILON = 1e-5
 _SCALE = 0.02
 
@@ -70,8 +71,12 @@ def inputs(shape: Shape, batch: int, tokens: int, half: bool = False, seed: int 
     return rng.standard_normal((batch, tokens, shape.patch)).astype(np.float16 if half else np.float32)
 
 
-def graph(shape: Shape, given: Weights, half: bool) -> bytes:
-    """Return the encoder as an ONNX model: `input` to `vector` [n, dim], the mean over the tokens."""
+def graph(shape: Shape, given: Weights, half: bool, *, fused: bool = False) -> bytes:
+    """Return the encoder as an ONNX model: `input` to `vector` [n, dim], the mean over the tokens.
+
+    `fused`: attention is one operator of ONNX Runtime's, which need not write all scores to memory; without, it is
+    spelled as products and a softmax, which only some exporters' spelling would have fused.
+    """
     kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     dtype = np.float16 if half else np.float32
     head = shape.dim // shape.heads
@@ -96,21 +101,30 @@ def graph(shape: Shape, given: Weights, half: bool) -> bytes:
     def norm(x: str, name: str) -> str:
         return node("LayerNormalization", [x, name, f"{name}.bias"], f"{name}.done", epsilon=_EPSILON)
 
-    x = node("Gather", ["embedding", "input"], "embedded") if shape.vocabulary else ""
-    x = x or node("MatMul", ["input", "embedding"], "embedded")
-    length = node("Shape", ["input"], "length", start=1, end=2)
-    x = node("Add", [x, node("Slice", ["position", "zero", length, "zero"], "positions")], "x")
-    for layer in range(shape.layers):
-        at = f"{layer}."
-        qkv = node("Reshape", [dense(norm(x, at + "norm1"), at + "qkv"), "split"], at + "heads")
-        nodes.append(helper.make_node("Split", [qkv], [at + "q5", at + "k5", at + "v5"], axis=2, num_outputs=3))
+    def attention(qkv: str, at: str) -> str:
+        heads = node("Reshape", [qkv, "split"], at + "heads")
+        nodes.append(helper.make_node("Split", [heads], [at + "q5", at + "k5", at + "v5"], axis=2, num_outputs=3))
         q, k, v = (node("Squeeze", [f"{at}{one}5", "two"], at + one) for one in "qkv")
         q = node("Transpose", [q], at + "qt", perm=[0, 2, 1, 3])
         k = node("Transpose", [k], at + "kt", perm=[0, 2, 3, 1])
         v = node("Transpose", [v], at + "vt", perm=[0, 2, 1, 3])
         scores = node("Mul", [node("MatMul", [q, k], at + "qk"), "scale"], at + "scores")
         mixed = node("MatMul", [node("Softmax", [scores], at + "attention", axis=-1), v], at + "mixed")
-        mixed = node("Reshape", [node("Transpose", [mixed], at + "back", perm=[0, 2, 1, 3]), "joined"], at + "joined")
+        return node("Reshape", [node("Transpose", [mixed], at + "back", perm=[0, 2, 1, 3]), "joined"], at + "joined")
+
+    def fused_attention(qkv: str, at: str) -> str:
+        parts = [at + one for one in "qkv"]
+        nodes.append(helper.make_node("Split", [qkv], parts, axis=2, num_outputs=3))
+        return node("MultiHeadAttention", parts, at + "mixed", num_heads=shape.heads, domain=_CONTRIB)
+
+    x = node("Gather", ["embedding", "input"], "embedded") if shape.vocabulary else ""
+    x = x or node("MatMul", ["input", "embedding"], "embedded")
+    length = node("Shape", ["input"], "length", start=1, end=2)
+    x = node("Add", [x, node("Slice", ["position", "zero", length, "zero"], "positions")], "x")
+    for layer in range(shape.layers):
+        at = f"{layer}."
+        qkv = dense(norm(x, at + "norm1"), at + "qkv")
+        mixed = fused_attention(qkv, at) if fused else attention(qkv, at)
         x = node("Add", [x, dense(mixed, at + "out")], at + "attended")
         up = node("Gelu", [dense(norm(x, at + "norm2"), at + "up")], at + "active")
         x = node("Add", [x, dense(up, at + "down")], at + "x")
@@ -125,7 +139,9 @@ def graph(shape: Shape, given: Weights, half: bool) -> bytes:
     made = helper.make_graph(
         nodes, shape.name, [takes], [gives], [numpy_helper.from_array(one, name) for name, one in held.items()]
     )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=10)
+    model = helper.make_model(
+        made, opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB, 1)], ir_version=10
+    )
     onnx.checker.check_model(model)
     return model.SerializeToString()
 
