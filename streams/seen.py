@@ -41,7 +41,7 @@ class SeenRows:
         elif (since := watched_since(known.watched, state.watched)) is not None:
             # An earlier state: what is listed first is learned last. The later one stays remembered.
             gone, latest = since
-            rows = _known(known.rows[: len(known.rows) - len(latest)])
+            rows = _known(self._asked_again(known.rows[: len(known.rows) - len(latest)], state, gone))
             if gone and len(rows) < most:
                 rows = np.concatenate([_known(self._retriever.find(state.seen[:gone])), rows])
             return rows[-most:]
@@ -58,11 +58,15 @@ class SeenRows:
         rows = known.rows[gone:]
         if latest:
             rows = np.concatenate([rows, self._retriever.find(latest)])
+        return self._asked_again(rows, state)
+
+    def _asked_again(self, rows: Int32s, state: UserState, first: int = 0) -> Int32s:
+        """Look up what was unknown, which may be known by now; `rows` are of a state's videos from `first` on."""
         unknown = np.flatnonzero(rows < 0)
-        if len(unknown):  # they may be known by now
+        if len(unknown):
             seen = state.seen
             rows = rows.copy()
-            rows[unknown] = self._retriever.find([seen[at] for at in unknown.tolist()])
+            rows[unknown] = self._retriever.find([seen[first + at] for at in unknown.tolist()])
         return rows
 
 

@@ -1,6 +1,6 @@
 """Rows that are remembered are those that would be looked up."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -31,6 +31,8 @@ def state(*video_ids: str, user: str = "u") -> UserState:
     st.lists(st.tuples(st.integers(0, 30), st.booleans(), st.booleans()), max_size=20),
     st.integers(1, MOST + 1),
 )
+@example([0, 0, 0, 0, 0, 1], [(1, True, True)], 1)
+@example([0, 0, 0, 0, 1], [(1, False, False), (2, True, True)], MOST)
 def test_rows_are_those_that_are_looked_up_whatever_was_asked_before(
     first: list[int], turns: list[tuple[int, bool, bool]], most: int
 ):
