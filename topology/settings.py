@@ -267,8 +267,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     def run_interval(self, role: Role) -> float:
         """Return how many seconds after a fetch a role fetches again at the earliest, unless that was full.
 
-        In 0.05 and 0.1 s annotate and store gather what makes a run worth its acknowledgements and its merge: they
-        leave a third of the CPU time to others, and even so the slowest uploads are searchable sooner.
+        In 0.05 and 0.1 s annotate and store gather what makes a run worth its acknowledgements and its merge. With the
+        broker they take a third less CPU time for it, and 99 of 100 uploads are searchable no later.
         """
         return {"annotate": self.run_interval_s, "store": self.store_run_interval_s}.get(role, 0.0)
 
