@@ -68,7 +68,7 @@ def run_demo(scenario: Scenario, settings: Settings, json_file: Path | None, *, 
         ensure_topics(settings)
         fleet = Fleet(settings, folder)
         stack.callback(fleet.stop)
-        with console.status("starting one worker per role"):
+        with console.status("starting one worker per role; the first time it takes a minute, to compile the search"):
             fleet.start(ROLES)
         _play(scenario, settings, fleet)
         summary = _account(scenario, settings, fleet, out)
